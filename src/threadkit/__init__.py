@@ -1,0 +1,72 @@
+"""threadkit: the concurrency toolkit for long-running Python programs built of threads.
+
+The rooms, from the bottom up; everything public is imported from here:
+
+* `_errors`: what can go wrong, graded by who must act.
+* `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
+"""
+
+from threadkit._errors import (
+    CacheError,
+    DependencyCycle,
+    Exhausted,
+    LifecycleError,
+    LoadCycle,
+    LoadFailed,
+    NearExhaustion,
+    PoolClosed,
+    PoolError,
+    QueueClosed,
+    QueueEmpty,
+    QueueError,
+    QueueFull,
+    Rejected,
+    ResourceError,
+    RestartsExhausted,
+    Retry,
+    Severity,
+    StartupError,
+    StopTimeout,
+    Superseded,
+    TaskCancelled,
+    TaskError,
+    TaskStale,
+    TaskTimeout,
+    ThreadkitError,
+    WorkerLost,
+)
+from threadkit._runtime import REAL, Runtime
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "REAL",
+    "CacheError",
+    "DependencyCycle",
+    "Exhausted",
+    "LifecycleError",
+    "LoadCycle",
+    "LoadFailed",
+    "NearExhaustion",
+    "PoolClosed",
+    "PoolError",
+    "QueueClosed",
+    "QueueEmpty",
+    "QueueError",
+    "QueueFull",
+    "Rejected",
+    "ResourceError",
+    "RestartsExhausted",
+    "Retry",
+    "Runtime",
+    "Severity",
+    "StartupError",
+    "StopTimeout",
+    "Superseded",
+    "TaskCancelled",
+    "TaskError",
+    "TaskStale",
+    "TaskTimeout",
+    "ThreadkitError",
+    "WorkerLost",
+]
