@@ -101,6 +101,10 @@ class Runtime(Protocol):
         """CPU seconds used by the calling thread."""
         ...
 
+    def process_time(self) -> float:
+        """CPU seconds used by all threads of the process."""
+        ...
+
     def sleep(self, seconds: float, /) -> None:
         """Block the calling thread for `seconds`."""
         ...
@@ -148,6 +152,7 @@ class RealRuntime:
     # Plain functions, so that a hot path that binds `runtime.monotonic` pays nothing for the seam.
     monotonic = staticmethod(time.monotonic)
     thread_time = staticmethod(time.thread_time)
+    process_time = staticmethod(time.process_time)
     sleep = staticmethod(time.sleep)
     time = staticmethod(time.time)
     get_ident = staticmethod(threading.get_ident)
