@@ -5,6 +5,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_errors`: what can go wrong, graded by who must act.
 * `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
+* `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
 
 from threadkit._errors import (

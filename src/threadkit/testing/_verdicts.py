@@ -1,0 +1,53 @@
+"""How a run under the simulator can fail, and the signal that unwinds its threads."""
+
+from __future__ import annotations
+
+__all__ = [
+    "Abort",
+    "Deadlock",
+    "ForeignThread",
+    "ScheduleFailed",
+    "SimulationError",
+    "StepLimit",
+    "ThreadsLeft",
+]
+
+
+class SimulationError(AssertionError):
+    """Base of what a simulated run itself finds wrong. Other failures are the program's own."""
+
+
+class Deadlock(SimulationError):
+    """Raised when every thread waits and no timer is due: names who waits for what, and where."""
+
+
+class ThreadsLeft(SimulationError):
+    """Raised when the scenario returned and a thread that is not a daemon can never end."""
+
+
+class StepLimit(SimulationError):
+    """Raised when a run took more steps than allowed: threads go round without getting on."""
+
+
+class ForeignThread(SimulationError):
+    """Raised when a thread the simulator did not start uses a simulated lock, queue or clock."""
+
+
+class ScheduleFailed(SimulationError):
+    """Raised by `explore` for a schedule under which the scenario failed.
+
+    The failure itself is the `__cause__`.
+
+    Attributes:
+        seed: The seed that fails.
+        replay: The expression that makes the same `SimRuntime` again.
+    """
+
+    def __init__(self, message: str, *, seed: int, replay: str) -> None:
+        super().__init__(message)
+        self.seed = seed
+        self.replay = replay
+
+
+class Abort(BaseException):
+    """Unwinds a simulated thread when its run is over. Not an Exception: tasks must not eat it."""
