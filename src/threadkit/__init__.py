@@ -4,6 +4,7 @@ The rooms, from the bottom up; everything public is imported from here:
 
 * `_errors`: what can go wrong, graded by who must act.
 * `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
+* `_failures`: exceptions with their story, grades for any of them, the log they all come to.
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
@@ -37,6 +38,19 @@ from threadkit._errors import (
     ThreadkitError,
     WorkerLost,
 )
+from threadkit._failures import (
+    ErrorLog,
+    ErrorLogStatistics,
+    Failure,
+    FailureEvent,
+    FailureGroup,
+    JsonLinesSink,
+    LoggingSink,
+    SinkStatistics,
+    Verdict,
+    classify,
+    register_verdict,
+)
 from threadkit._runtime import REAL, Runtime
 
 __version__ = "0.1.0"
@@ -45,10 +59,17 @@ __all__ = [
     "REAL",
     "CacheError",
     "DependencyCycle",
+    "ErrorLog",
+    "ErrorLogStatistics",
     "Exhausted",
+    "Failure",
+    "FailureEvent",
+    "FailureGroup",
+    "JsonLinesSink",
     "LifecycleError",
     "LoadCycle",
     "LoadFailed",
+    "LoggingSink",
     "NearExhaustion",
     "PoolClosed",
     "PoolError",
@@ -62,6 +83,7 @@ __all__ = [
     "Retry",
     "Runtime",
     "Severity",
+    "SinkStatistics",
     "StartupError",
     "StopTimeout",
     "Superseded",
@@ -70,5 +92,8 @@ __all__ = [
     "TaskStale",
     "TaskTimeout",
     "ThreadkitError",
+    "Verdict",
     "WorkerLost",
+    "classify",
+    "register_verdict",
 ]

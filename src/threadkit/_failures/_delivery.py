@@ -1,0 +1,196 @@
+"""How one sink is fed: its limit per group, its bounded queue, its thread."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from threadkit._errors import Severity
+from threadkit._failures._sinks import FailureEvent, Sink, SinkStatistics
+from threadkit._runtime import Event, Runtime, Thread
+
+logger = logging.getLogger("threadkit.failures")
+
+
+class _Allowance:
+    """What one group has used of a sink's limit."""
+
+    __slots__ = ("since", "suppressed", "told")
+
+    def __init__(self, now: float) -> None:
+        self.since = now
+        self.told = 0
+        self.suppressed = 0
+
+
+class Delivery:
+    """A sink behind a bounded queue and a thread.
+
+    Concurrency: methods ending in `_locked` are called under the log's lock, which guards the
+    allowances and the counts of what was suppressed and dropped; `delivered` and `failed` are
+    written by the sink's thread alone. The queue is a SimpleQueue, whose put neither blocks nor
+    takes a lock that a signal handler or finalizer could meet half-way; its bound is exact,
+    because only holders of the log's lock put events.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        name: str,
+        min_severity: Severity,
+        limit: int | None,
+        per: float,
+        queue_size: int,
+        max_groups: int,
+        thread_name: str,
+        runtime: Runtime,
+    ) -> None:
+        self.name = name
+        self._sink = sink
+        self._min_severity = min_severity
+        self._limit = limit
+        self._per = per
+        self._queue_size = queue_size
+        self._max_groups = max_groups
+        self._thread_name = thread_name
+        self._runtime = runtime
+        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._suppressed = 0
+        self._dropped = 0
+        self._delivered = 0
+        self._failed = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """An empty queue and no thread: at first, and in the child after a fork."""
+        self._queue = self._runtime.simple_queue()
+        self._thread: Thread | None = None
+        self._ident: int | None = None
+        # Whoever pops the token starts the thread. deque.pop is atomic, with and without a GIL;
+        # a lock could be met again by a finalizer that runs while the thread is being started.
+        self._start_token = deque([True])
+
+    def allow_locked(self, fingerprint: str, severity: Severity, now: float) -> int | None:
+        """How many were suppressed before this failure if it may be told, else None."""
+        if severity < self._min_severity:
+            return None
+        if self._limit is None:
+            return 0
+        allowance = self._allowance_locked(fingerprint, now)
+        if now - allowance.since >= self._per:
+            allowance.since = now
+            allowance.told = 0
+        if allowance.told >= self._limit:
+            allowance.suppressed += 1
+            self._suppressed += 1
+            return None
+        allowance.told += 1
+        suppressed, allowance.suppressed = allowance.suppressed, 0
+        return suppressed
+
+    def _allowance_locked(self, fingerprint: str, now: float) -> _Allowance:
+        allowance = self._allowances.get(fingerprint)
+        if allowance is None:
+            allowance = self._allowances[fingerprint] = _Allowance(now)
+            if len(self._allowances) > self._max_groups:
+                self._allowances.popitem(last=False)
+        return allowance
+
+    def put_locked(self, event: FailureEvent) -> None:
+        if self._queue.qsize() >= self._queue_size:
+            self._dropped += 1
+        else:
+            self._queue.put(event)
+
+    def untold_locked(self) -> list[tuple[str, int]]:
+        """The groups with suppressed failures nobody was told of yet; they count as told now."""
+        untold = [(key, entry.suppressed) for key, entry in self._allowances.items()]
+        for entry in self._allowances.values():
+            entry.suppressed = 0
+        return [(key, suppressed) for key, suppressed in untold if suppressed]
+
+    def ensure_thread(self) -> None:
+        """Start the thread unless somebody has; when the OS refuses, the next call tries again."""
+        if self._thread is not None:
+            return
+        try:
+            token = self._start_token.pop()
+        except IndexError:
+            return
+        thread = self._runtime.thread(self._run, name=self._thread_name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._start_token.append(token)
+        else:
+            self._thread = thread
+
+    def runs_here(self) -> bool:
+        """Whether the caller is on this sink's thread."""
+        return self._ident == self._runtime.get_ident()
+
+    def is_running_elsewhere(self) -> bool:
+        """Whether there is a thread to wait for, and it is not the caller's."""
+        return self._thread is not None and self._thread.is_alive() and not self.runs_here()
+
+    def mark(self) -> Event:
+        """An event that is set once all that was put before has been delivered."""
+        marker = self._runtime.event()
+        self._queue.put(marker.set)
+        return marker
+
+    def stop(self) -> None:
+        """Let the thread end once all that was put before has been delivered."""
+        self._queue.put(None)
+
+    def join(self, timeout: float | None) -> bool:
+        """Wait for the thread after `stop`; whether it has ended."""
+        thread = self._thread
+        if thread is None:
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def statistics_locked(self) -> SinkStatistics:
+        return SinkStatistics(
+            name=self.name,
+            delivered=self._delivered,
+            failed=self._failed,
+            suppressed=self._suppressed,
+            dropped=self._dropped,
+            waiting=self._queue.qsize(),
+        )
+
+    def _run(self) -> None:
+        self._ident = self._runtime.get_ident()
+        get = self._queue.get
+        while True:
+            item: FailureEvent | Callable[[], None] | None = get()
+            if item is None:
+                break
+            if isinstance(item, FailureEvent):
+                self._tell(item)
+            else:
+                item()
+            del item  # an idle thread keeps no failure alive
+        self._close_sink()
+
+    def _tell(self, event: FailureEvent) -> None:
+        try:
+            self._sink(event)
+        except BaseException:
+            self._failed += 1
+            if self._failed == 1:
+                logger.warning("sink %s raised; its failures are counted", self.name, exc_info=True)
+        else:
+            self._delivered += 1
+
+    def _close_sink(self) -> None:
+        close = getattr(self._sink, "close", None)
+        if callable(close):
+            try:
+                close()
+            except Exception:
+                logger.exception("sink %s raised in close()", self.name)
