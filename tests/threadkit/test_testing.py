@@ -28,7 +28,7 @@ def test_an_unlocked_increment_is_caught_by_line_preemption():
     with pytest.raises(ScheduleFailed) as caught:
         explore(two_bumps, 100, preempt=[bump])
     sim = SimRuntime(caught.value.seed, schedule="uniform", preempt=[bump])
-    assert "replay: sim = SimRuntime(" in str(caught.value)
+    assert "replay (was seen to fail again): sim = SimRuntime(2, " in str(caught.value)
     assert sim.seed == caught.value.seed
 
 

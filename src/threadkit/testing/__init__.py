@@ -4,10 +4,12 @@
 * `explore`: one scenario under many seeds; the seed that fails is named and replays exactly.
 * `Uniform`, `Pct`: the schedules.
 * `FakeClock`: for classes that take only a clock.
+* `no_leaks`: threads and file descriptors are given back.
 """
 
 from threadkit.testing._clock import FakeClock
-from threadkit.testing._explore import Exploration, explore
+from threadkit.testing._explore import Exploration, explore, schedules
+from threadkit.testing._leaks import no_leaks
 from threadkit.testing._schedules import Pct, Uniform
 from threadkit.testing._simruntime import SimRuntime
 from threadkit.testing._verdicts import (
@@ -32,4 +34,6 @@ __all__ = [
     "ThreadsLeft",
     "Uniform",
     "explore",
+    "no_leaks",
+    "schedules",
 ]

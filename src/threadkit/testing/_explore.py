@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
-from threadkit.testing._schedules import Schedule, schedule_named
+from threadkit.testing._schedules import Pct, Schedule, Uniform, schedule_named
 from threadkit.testing._simruntime import SimRuntime
 from threadkit.testing._verdicts import ScheduleFailed
 
-__all__ = ["Exploration", "explore"]
+__all__ = ["Exploration", "explore", "schedules"]
 
-SEED_VARIABLE = "THREADKIT_SIM_SEED"
+_SEED_VARIABLE = "THREADKIT_SIM_SEED"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Exploration:
 
     Attributes:
         schedules: Runs made, all of which succeeded.
-        distinct: Different schedules among them.
+        distinct: Different schedules among them. When it stays far below `schedules`, further
+            seeds will hardly find more.
         steps: Steps of all runs together.
     """
 
@@ -64,18 +66,14 @@ def explore(
         options: Passed on to `SimRuntime`: preempt, opcodes, max_steps, ...
 
     Raises:
-        ScheduleFailed: For the first seed that fails, with how to replay it; the failure is its
-            `__cause__`.
+        ScheduleFailed: For the first seed that fails, with how to replay it and whether that was
+            seen to fail again; the failure is its `__cause__`.
     """
-    wanted = range(seeds) if isinstance(seeds, int) else seeds
-    if SEED_VARIABLE in os.environ:
-        wanted = [int(os.environ[SEED_VARIABLE])]
-    rules = [schedule_named(name) for name in ("uniform", "pct")]
-    if schedule != "both":
-        rules = [schedule_named(schedule)]
+    rules: list[Schedule] = [Uniform(), Pct()] if schedule == "both" else [schedule_named(schedule)]
+    rules = [_measured(rule, scenario, options) for rule in rules]
     prints: set[int] = set()
     count = steps = 0
-    for seed in wanted:
+    for seed in _wanted(seeds):
         sim = SimRuntime(seed, schedule=rules[seed % len(rules)], **options)
         _run(scenario, sim, options)
         count += 1
@@ -84,18 +82,103 @@ def explore(
     return Exploration(count, len(prints), steps)
 
 
-def _run(scenario: Callable[[SimRuntime], object], sim: SimRuntime, options: Any) -> None:
+def schedules(
+    seeds: int | Iterable[int] = 200, **options: Any
+) -> Callable[[Callable[..., object]], Callable[..., None]]:
+    """Decorate a test whose first argument is a SimRuntime: it runs under that many seeds.
+
+        >>> @schedules(100)
+        ... def test_a_lone_thread_is_never_disturbed(sim):
+        ...     assert sim.lock().acquire(timeout=1)
+        >>> test_a_lone_thread_is_never_disturbed()
+
+    Further arguments stay what they are for pytest: fixtures and parameters.
+
+    Args:
+        seeds: As for `explore`.
+        options: As for `explore`.
+    """
+
+    def decorate(scenario: Callable[..., object]) -> Callable[..., None]:
+        def test(*args: Any, **kwargs: Any) -> None:
+            def with_arguments(sim: SimRuntime) -> object:
+                return scenario(sim, *args, **kwargs)
+
+            with_arguments.__name__ = scenario.__name__
+            explore(with_arguments, seeds, **options)
+
+        for name in ("__name__", "__qualname__", "__module__", "__doc__", "pytestmark"):
+            if hasattr(scenario, name):
+                setattr(test, name, getattr(scenario, name))
+        signature = inspect.signature(scenario)
+        _, *others = signature.parameters.values()
+        vars(test)["__signature__"] = signature.replace(parameters=others)
+        return test
+
+    return decorate
+
+
+def _wanted(seeds: int | Iterable[int]) -> Iterable[int]:
+    if _SEED_VARIABLE in os.environ:
+        return [int(os.environ[_SEED_VARIABLE])]
+    return range(seeds) if isinstance(seeds, int) else seeds
+
+
+def _measured(
+    rule: Schedule, scenario: Callable[[SimRuntime], object], options: Mapping[str, Any]
+) -> Schedule:
+    """Give PCT the length of the scenario, from one run that is the same whatever the seeds."""
+    if not isinstance(rule, Pct) or rule.steps is not None:
+        return rule
+    sim = SimRuntime(0, **options)
+    _run(scenario, sim, options)
+    return replace(rule, steps=max(sim.steps, 1))
+
+
+def _run(
+    scenario: Callable[[SimRuntime], object], sim: SimRuntime, options: Mapping[str, Any]
+) -> None:
     try:
         sim.run(scenario, sim)
     except Exception as exc:
-        extra = "".join(f", {key}={value!r}" for key, value in options.items())
-        replay = f"SimRuntime({sim.seed}, schedule={sim.schedule!r}{extra})"
-        name = getattr(scenario, "__name__", repr(scenario))
-        raise ScheduleFailed(
-            f"{name} fails under seed {sim.seed}: {type(exc).__name__}: {exc}\n"
-            f"replay: sim = {replay}; sim.run({name}, sim)\n"
-            f"    or: {SEED_VARIABLE}={sim.seed} in the environment\n"
-            f"{sim.report()}",
-            seed=sim.seed,
-            replay=replay,
-        ) from exc
+        again = SimRuntime(sim.seed, schedule=sim.schedule, **options)
+        raise _failed(scenario, sim, options, exc, replays=_fails(scenario, again)) from exc
+
+
+def _fails(scenario: Callable[[SimRuntime], object], sim: SimRuntime) -> bool:
+    try:
+        sim.run(scenario, sim)
+    except Exception:  # noqa: BLE001 - any failure counts
+        return True
+    return False
+
+
+def _failed(
+    scenario: Callable[[SimRuntime], object],
+    sim: SimRuntime,
+    options: Mapping[str, Any],
+    exc: Exception,
+    *,
+    replays: bool,
+) -> ScheduleFailed:
+    name = getattr(scenario, "__name__", repr(scenario))
+    extra = "".join(f", {key}={_spelled(value)}" for key, value in options.items())
+    replay = f"SimRuntime({sim.seed}, schedule={sim.schedule!r}{extra})"
+    verdict = "was seen to fail again" if replays else "did NOT fail again: not deterministic"
+    return ScheduleFailed(
+        f"{name} fails under seed {sim.seed}: {type(exc).__name__}: {exc}\n"
+        f"replay ({verdict}): sim = {replay}; sim.run({name}, sim)\n"
+        f"or set {_SEED_VARIABLE}={sim.seed} in the environment\n"
+        f"{sim.report()}",
+        seed=sim.seed,
+        replay=replay,
+    )
+
+
+def _spelled(value: object) -> str:
+    """An option as it may be typed again: functions, classes and modules by their names."""
+    if isinstance(value, (list, tuple)):
+        items = cast("Iterable[object]", value)
+        return f"[{', '.join(_spelled(item) for item in items)}]"
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    return name or repr(value)

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from threadkit._runtime import Lock
 from threadkit.testing._scheduler import Actor, Scheduler, Waiter
-from threadkit.testing._verdicts import Abort
 
 __all__ = ["SimCondition", "SimEvent", "SimLock", "SimRLock", "SimSimpleQueue"]
 
@@ -109,7 +108,7 @@ class _Mutex(_Simulated):
 
     def release(self) -> None:
         if self._scheduler.aborting:
-            raise Abort
+            self._scheduler.abort()
         self._check_release()
         self._depth -= 1
         if self._depth == 0:

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from random import Random
 from types import FrameType
-from typing import Any, Protocol
+from typing import NoReturn, Protocol
 
 from threadkit.testing._schedules import Schedule
 from threadkit.testing._verdicts import (
@@ -39,6 +39,7 @@ __all__ = ["Actor", "Scheduler", "Waiter"]
 
 _LOG_LENGTH = 200  # last points kept for the report of a failure
 _UNWIND_TIMEOUT = 10.0  # real seconds for one thread to unwind
+_PATIENCE = 50  # aborts raised before a thread is taken to swallow them
 
 
 class Thing(Protocol):
@@ -135,6 +136,7 @@ class Scheduler:
         self._main: Actor | None = None
         self._main_returned = False
         self._unwinding = False  # main has taken over and joins the others
+        self._aborts = 0
 
     # -- steps ------------------------------------------------------------------------------
 
@@ -175,7 +177,7 @@ class Scheduler:
 
     def _check_turn(self, me: Actor) -> None:
         if self.aborting:
-            raise Abort
+            self.abort()
         if _thread.get_ident() != me.thread_ident:
             raise ForeignThread(
                 f"{threading.current_thread().name!r} was not started by this SimRuntime and used "
@@ -309,8 +311,8 @@ class Scheduler:
         try:
             if not self.aborting:
                 run()
-        except (Abort, SystemExit):
-            pass  # as a real thread, it ends silently
+        except SystemExit:
+            pass  # as a real thread's, or an Abort
         except BaseException as exc:  # noqa: BLE001 - `run` raises it
             self.fail(exc)
         finally:
@@ -338,6 +340,13 @@ class Scheduler:
                 waiter = self.waiter()
                 actor.joiners.append(waiter)
                 self.park(waiter, "waits at the end of the run for", actor, None)
+
+    def abort(self) -> NoReturn:
+        """Unwind the calling thread of a run that is over."""
+        self._aborts += 1
+        if self._aborts % _PATIENCE == 0:
+            _insist()
+        raise Abort
 
     def fail(self, failure: BaseException) -> None:
         """Abort the run; the first failure is the one reported."""
@@ -387,6 +396,31 @@ class Scheduler:
         ]
 
 
+def _insist() -> None:
+    """Abort the calling thread once more at the next line it runs, even in an except clause.
+
+    For loops that catch everything and go on: the line after the catch is outside its reach.
+    """
+    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001
+    while frame is not None and not _is_ours(frame, "body", "run"):
+        if not _is_ours(frame):
+            frame.f_trace = _abort_line
+        frame = frame.f_back
+    sys.settrace(_abort_line)
+
+
+def _abort_line(_frame: FrameType, event: str, _arg: object) -> None:
+    if event == "line":
+        raise Abort
+
+
+def _is_ours(frame: FrameType, *names: str) -> bool:
+    """Whether a frame runs a function of this package (with one of those names)."""
+    if names and frame.f_code.co_name not in names:
+        return False
+    return str(frame.f_globals.get("__name__", "")).startswith(__name__.rpartition(".")[0])
+
+
 def _wait_of(actor: Actor) -> str:
     if actor.thing is None:
         return f"{actor.name} can run"
@@ -395,10 +429,9 @@ def _wait_of(actor: Actor) -> str:
 
 def _place_of(frame: FrameType | None) -> str:
     """Where the code under test stands: the innermost frame outside this package."""
-    here = __name__.rpartition(".")[0]
-    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith(here):
+    while frame is not None and _is_ours(frame):
         frame = frame.f_back
     if frame is None:
         return ""
-    code: Any = frame.f_code
+    code = frame.f_code
     return f", at {code.co_filename}:{frame.f_lineno} in {code.co_name}"

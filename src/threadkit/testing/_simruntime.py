@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 from threadkit._runtime import Lock
+from threadkit.testing._loop import SimEventLoop
 from threadkit.testing._preemption import Preempt, Preemption
 from threadkit.testing._primitives import (
     SimCondition,
@@ -19,6 +21,7 @@ from threadkit.testing._primitives import (
 )
 from threadkit.testing._scheduler import Scheduler
 from threadkit.testing._schedules import Schedule, schedule_named
+from threadkit.testing._substitution import substituted
 from threadkit.testing._threads import SimThread
 from threadkit.testing._verdicts import Abort
 
@@ -251,6 +254,37 @@ class SimRuntime:
         )
 
     _threads_made = 0
+
+    # -- beyond the runtime -----------------------------------------------------------------
+
+    def run_async(self, coroutine: Coroutine[Any, Any, T], /) -> T:
+        """What `asyncio.run` does, in the calling thread of a run and in its virtual time.
+
+        The loop has timers, tasks and `call_soon_threadsafe`, but no sockets, and a call of
+        `run_in_executor` must name an executor of this runtime.
+
+            >>> import asyncio
+            >>> sim = SimRuntime()
+            >>> sim.run(lambda: sim.run_async(asyncio.sleep(60, "a minute later")))
+            'a minute later'
+        """
+        return SimEventLoop(self).run_to_end(coroutine)
+
+    def substituted(self, *modules: str | ModuleType) -> contextlib.AbstractContextManager[None]:
+        """Put modules that know no runtime on this one while the context lasts.
+
+        Their globals `threading`, `time` and `queue` are replaced by ones that use this runtime,
+        so it works for code that says `threading.Lock()`, not `from threading import Lock`, and
+        only for what is made meanwhile.
+
+            >>> import concurrent.futures
+            >>> sim = SimRuntime()
+            >>> with sim.substituted("concurrent.futures._base"):
+            ...     future = concurrent.futures.Future()
+            ...     sim.run(concurrent.futures.wait, [future], timeout=60).done
+            set()
+        """
+        return substituted(self, modules)
 
     def __repr__(self) -> str:
         return f"<SimRuntime seed={self.seed} {self.schedule!r} at {self._scheduler.now:g} s>"

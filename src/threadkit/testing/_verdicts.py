@@ -49,5 +49,8 @@ class ScheduleFailed(SimulationError):
         self.replay = replay
 
 
-class Abort(BaseException):
-    """Unwinds a simulated thread when its run is over. Not an Exception: tasks must not eat it."""
+class Abort(SystemExit):
+    """Unwinds a simulated thread when its run is over.
+
+    A SystemExit, since that is what most code, asyncio's loop among it, takes care to let pass.
+    """
