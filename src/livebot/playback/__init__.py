@@ -1,0 +1,31 @@
+"""What the audience hears: sounds in strict order on one output that never closes.
+
+* `order`: which sound comes next.
+* `programme`: what is heard sample by sample; pause, skip, volume.
+* `sinks`: a sound device, a WAV file, or nowhere, each at the speed of sound.
+* `output`: the wanted device, another place while it is away, and the way back.
+* `player`: AudioPlayer, the component that ties these together.
+"""
+
+from livebot.playback.player import AudioPlayer, PlayerStatistics, Sound, Utterance
+from livebot.playback.sinks import (
+    NullSink,
+    PortAudioSink,
+    Sink,
+    SinkError,
+    WavSink,
+    output_devices,
+)
+
+__all__ = [
+    "AudioPlayer",
+    "NullSink",
+    "PlayerStatistics",
+    "PortAudioSink",
+    "Sink",
+    "SinkError",
+    "Sound",
+    "Utterance",
+    "WavSink",
+    "output_devices",
+]

@@ -1,0 +1,155 @@
+"""The output: the wanted device, another place while it is away, and the way back."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from livebot.playback.sinks import Fill, NullSink, Samples, Sink, SinkError
+from threadkit import Runtime
+
+__all__ = ["Output"]
+
+logger = logging.getLogger("livebot.playback")
+
+_FIRST_RETRY = 0.5  # seconds; each further one takes twice as long,
+_SLOWEST_RETRY = 5.0  # up to this: looking for devices costs some 30 ms
+_STALL = 5.0  # seconds; a device under PulseAudio may take two until it pulls for the first time
+
+
+class Output:
+    """Keeps one sink pulling from `fill`, whatever becomes of the device.
+
+    Thread safety: `open`, `lose`, `tend` and `close` by one thread at a time; the rest by any.
+
+    Args:
+        sink: The one that is wanted.
+        fallback: Where to play while that is away.
+        fill: What the sinks pull from; only one of them does at any time.
+        sample_rate: Samples a second.
+        on_lost: Called with the sink and the reason when it goes away, from any thread; it must
+            only hand the news on to the thread that calls `lose`.
+        runtime: The clock.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        fallback: Sink,
+        *,
+        fill: Fill,
+        sample_rate: int,
+        on_lost: Callable[[Sink, str], None],
+        runtime: Runtime,
+    ) -> None:
+        self._wanted = sink
+        self._places: tuple[Sink, ...] = (fallback, NullSink(runtime=runtime))
+        self._fill = fill
+        self._sample_rate = sample_rate
+        self._on_lost = on_lost
+        self._monotonic = runtime.monotonic
+        # Replaced as a whole; the sinks' threads compare it with themselves, so a sink that was
+        # given up and still pulls gets silence.
+        self._active: Sink = sink
+        self._pulled_at = runtime.monotonic()
+        self._retry_at: float | None = None
+        self._retry_delay = _FIRST_RETRY
+        self.losses = 0
+
+    @property
+    def name(self) -> str:
+        """The device or file that sounds go to now."""
+        return self._active.name
+
+    @property
+    def path(self) -> Path | None:
+        """The file that sounds go to now, None if it is a device."""
+        return self._active.path
+
+    @property
+    def underflows(self) -> int:
+        """How often sound came too late for the device."""
+        return self._wanted.underflows
+
+    @property
+    def due_at(self) -> float | None:
+        """The instant at which `tend` has something to do, None if it never has."""
+        if self._retry_at is not None:
+            return self._retry_at
+        return self._pulled_at + _STALL if self._is_device else None
+
+    @property
+    def _is_device(self) -> bool:
+        return self._wanted.path is None
+
+    def open(self) -> None:
+        """Open the wanted sink, or the next best."""
+        try:
+            self._open(self._wanted)
+        except SinkError as error:
+            self._fall_back(str(error))
+
+    def lose(self, sink: Sink, why: str) -> None:
+        """Go on elsewhere, unless `sink` is not the one that plays."""
+        if sink is self._active:
+            self.losses += 1
+            sink.close()
+            self._fall_back(f"{sink.name} went away: {why}")
+
+    def tend(self) -> bool:
+        """Do what is due now; True if the sounds go elsewhere than before."""
+        if self._retry_at is not None:
+            return self._try_again()
+        if self._is_device and self._monotonic() - self._pulled_at >= _STALL:
+            self.lose(self._active, f"it took no sound for {_STALL:g} s")
+            return True
+        return False
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._retry_at = None
+        self._active.close()
+
+    def _open(self, sink: Sink) -> None:
+        self._pulled_at = self._monotonic()
+        sink.open(
+            functools.partial(self._fill_for, sink),
+            self._sample_rate,
+            functools.partial(self._on_lost, sink),
+        )
+        self._active = sink
+
+    def _fall_back(self, why: str) -> None:
+        for place in self._places:
+            try:
+                self._open(place)
+            except SinkError as error:
+                why = f"{why}; {error}"
+            else:
+                break
+        logger.warning("%s; playing into %s", why, self.name)
+        if self._is_device:
+            self._retry_delay = _FIRST_RETRY
+            self._retry_at = self._monotonic() + self._retry_delay
+
+    def _try_again(self) -> bool:
+        substitute = self._active
+        try:
+            self._open(self._wanted)
+        except SinkError:
+            self._retry_delay = min(2 * self._retry_delay, _SLOWEST_RETRY)
+            self._retry_at = self._monotonic() + self._retry_delay
+            return False
+        self._retry_at = None
+        substitute.close()
+        logger.info("playing on %s again", self.name)
+        return True
+
+    def _fill_for(self, sink: Sink, out: Samples, heard_at: float) -> None:
+        if sink is self._active:
+            self._pulled_at = self._monotonic()
+            self._fill(out, heard_at)
+        else:
+            out[:] = 0

@@ -1,0 +1,26 @@
+"""The bot's voice: texts in, checked and cached sound out, never stuck.
+
+* `text`: what viewers type, made fit to be read; the language to read it in.
+* `engines`: what an engine is; how its output is judged.
+* `process` and `worker`: pyttsx3 in a process of its own, killed when it hangs.
+* `espeak`: where espeak-ng's library and voices are.
+* `service`: SpeechService, which the synthesis threads call.
+"""
+
+from livebot.speech.engines import Engine, Speech, SpeechError, Voice
+from livebot.speech.process import Pyttsx3Process
+from livebot.speech.service import SpeechService, SpeechStatistics
+from livebot.speech.text import Language, language_of, normalised
+
+__all__ = [
+    "Engine",
+    "Language",
+    "Pyttsx3Process",
+    "Speech",
+    "SpeechError",
+    "SpeechService",
+    "SpeechStatistics",
+    "Voice",
+    "language_of",
+    "normalised",
+]
