@@ -1,0 +1,494 @@
+"""The light future: a `concurrent.futures.Future` that costs a tenth of the standard one.
+
+It is its own work item, and makes a condition only when somebody needs one. What waits for it
+is kept in one slot, `_cond`, which holds, in the order of rising cost:
+
+* None: nobody waits. A worker ends such a future with one store.
+* a raw lock: one thread waits in `result()`.
+* a list: only done-callbacks wait.
+* a `_Condition`: anything else (`wait()`, `as_completed()`, timeouts, cancelling, deadlines).
+  Once there, it stays, and every change of state happens under it.
+
+The publish lock guards the step between the two worlds: "`_cond` is no condition, so the state
+changes without one" and "a condition is put into `_cond`" exclude each other. Without it:
+
+1. A thread in `concurrent.futures.wait()` makes the condition and, holding it, reads the state:
+   pending.
+2. A worker that looked at `_cond` before step 1 stores the state: finished. It tells no waiter,
+   for it saw none.
+3. The thread reads the state again to count what is pending, counts one too few, and `wait()`
+   returns early (or, where it counted before, never).
+
+The lock is held for a few stores, never across a condition, user code or a wait. It is
+re-entrant, because a finalizer or a signal handler may end or cancel another future in the middle
+of those stores. Where there is no GIL it is striped by the future's address.
+
+Starting and cancelling exclude each other without a lock:
+
+1. A worker takes the work out (`_fn` becomes None), then looks at `_cond`.
+2. A canceller makes the condition, then looks at `_fn`.
+
+One of the two comes second with its look and sees the other: a worker that finds a condition asks
+`_claim()`, a canceller that finds no work answers "too late". This needs the two accesses of each
+to stay in order, as they do under the GIL; without one, stores to slots lock their object, which
+is the barrier it takes.
+"""
+
+from __future__ import annotations
+
+import _thread
+import concurrent.futures
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures._base import (
+    CANCELLED,
+    CANCELLED_AND_NOTIFIED,
+    FINISHED,
+    LOGGER,
+    PENDING,
+    RUNNING,
+)
+from contextlib import suppress
+from types import CodeType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar, cast
+
+from threadkit._runtime import REAL, Lock, Runtime
+
+__all__ = ["Future", "Origin", "future_type"]
+
+T = TypeVar("T")
+
+GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
+
+_CANCELLED_STATES = (CANCELLED, CANCELLED_AND_NOTIFIED)
+_DONE_STATES = (FINISHED, CANCELLED_AND_NOTIFIED, CANCELLED)
+
+
+class Origin(Protocol):
+    """Who made a future: its pool, with the options its task was submitted with."""
+
+    def cancelled(self, future: Future[Any], /) -> None:
+        """Called once when the future is cancelled before its task ran."""
+        ...
+
+    def wait(self, future: Future[Any], timeout: float | None, /) -> None:
+        """Wait for the unfinished future with `future._wait_plainly(timeout)`, or make it end."""
+        ...
+
+    def waited_upon(self) -> None:
+        """Called when wait() or as_completed() is about to wait for an unfinished future."""
+        ...
+
+
+class _Condition:
+    """What `Future`, `wait()` and `as_completed()` use of a condition, at a fifth of its cost.
+
+    Waiters are raw locks, all woken at once when the future is done.
+    """
+
+    __slots__ = (
+        "_locks",
+        "_new_lock",
+        "acquire",
+        "callbacks",
+        "cancel_requested",
+        "release",
+        "waiters",
+    )
+
+    def __init__(self, new_lock: Callable[[], Lock], new_rlock: Callable[[], Lock]) -> None:
+        lock = new_rlock()
+        self.acquire = lock.acquire
+        self.release = lock.release
+        self._new_lock = new_lock
+        self._locks: list[Lock] = []
+        self.waiters: list[Any] = []  # of wait() and as_completed()
+        self.callbacks: list[Callable[[Any], object]] = []
+        self.cancel_requested = False
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()
+
+    def add_lock(self, lock: Lock) -> None:
+        """Count a lone waiter of before in."""
+        self._locks.append(lock)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Release, sleep until the future is done or `timeout` seconds passed, take it again."""
+        lock = self._new_lock()
+        lock.acquire()
+        self._locks.append(lock)
+        self.release()
+        try:
+            if timeout is None:
+                return lock.acquire()
+            return lock.acquire(True, max(0.0, min(timeout, threading.TIMEOUT_MAX)))
+        finally:
+            self.acquire()
+            with suppress(ValueError):
+                self._locks.remove(lock)
+
+    def notify_all(self) -> None:
+        """Wake every waiter."""
+        locks, self._locks = self._locks, []
+        for lock in locks:
+            lock.release()
+
+    def notify(self, n: int = 1) -> None:
+        """Wake every waiter: what they wait for is the same, and happens once."""
+        del n
+        self.notify_all()
+
+
+class Future(concurrent.futures.Future[T]):
+    """What will become of a task: a `concurrent.futures.Future`, and accepted wherever one is.
+
+    Differences to the standard one, beside its cost: cancelling tells waiters at once, not when a
+    worker comes across it; `result()` raises the task's exception with the same traceback however
+    often it is called; cancelling a running task answers False, and asks the task to stop (see
+    `current_task`).
+
+    Thread safety: every method may be called from any thread.
+
+    Lifetime: made by a pool's `submit`; keeps neither the callable nor its arguments once the
+    task has begun or was cancelled.
+    """
+
+    __slots__ = (
+        "_args",
+        "_code",  # of the caller of submit(): where the task comes from
+        "_cond",
+        "_context",
+        "_fn",
+        "_lasti",
+        "_origin",
+        "_result",  # of a failed task: the saved (traceback, context)
+        "_state",
+        "_submitted_at",
+    )
+    if TYPE_CHECKING:
+        _fn: Callable[..., Any] | None
+        _args: tuple[Any, ...] | None
+        _context: Any
+        _cond: Any
+        _code: CodeType | None
+        _lasti: int
+        _origin: Origin | None
+        _submitted_at: float
+    _exception: BaseException | None = None
+
+    # Any, because a type checker would take a callable in the class for a method.
+    _publish: ClassVar[Any] = threading.RLock()
+    _new_lock: ClassVar[Any] = staticmethod(_thread.allocate_lock)
+    _new_rlock: ClassVar[Any] = staticmethod(threading.RLock)
+
+    def __init__(self) -> None:
+        # submit() does the same in place: a call of this costs as much as the rest of it.
+        self._state = PENDING
+        self._cond = None
+        self._fn = _no_work
+        self._args = ()
+        self._context = None
+        self._code = None
+        self._lasti = -1
+        self._origin = None
+        self._submitted_at = 0.0
+
+    def _publish_lock(self) -> Lock:
+        return cast("Lock", self._publish)
+
+    # -- the condition, made on first touch -------------------------------------------------
+
+    @property
+    def _condition(self) -> _Condition:  # type: ignore[override]
+        cond = self._cond
+        if type(cond) is _Condition:
+            return cond
+        fresh = _Condition(self._new_lock, self._new_rlock)
+        with self._publish_lock():
+            cond = self._cond
+            if type(cond) is _Condition:  # another thread was faster
+                return cond
+            if type(cond) is list:
+                fresh.callbacks = cond
+            elif cond is not None:
+                fresh.add_lock(cond)
+            self._cond = fresh
+        return fresh
+
+    @property
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
+        waiters = self._condition.waiters
+        if self._origin is not None and self._state not in _DONE_STATES:
+            self._origin.waited_upon()
+        return waiters
+
+    @property
+    def _done_callbacks(self) -> list[Callable[[Any], object]]:
+        return self._condition.callbacks
+
+    # -- what a worker does -----------------------------------------------------------------
+
+    def _claim(self) -> bool:
+        """Whether the task is to be run, for a worker that took the work out and saw `_cond`."""
+        cond = self._cond
+        if type(cond) is not _Condition:
+            return True  # only waiters: whoever cancels makes a condition first
+        with cond:
+            if self._state != PENDING:
+                return False
+            self._state = RUNNING
+        return True
+
+    def _finish(self, value: T) -> bool:
+        """End with a result; false when the future had ended before (it timed out)."""
+        with self._publish_lock():
+            cond = self._cond
+            if type(cond) is not _Condition:
+                if self._state == FINISHED:
+                    return False
+                self._result = value
+                self._state = FINISHED
+                self._cond = None
+        if type(cond) is _Condition:
+            return self._finish_shared(cond, value, None)
+        self._wake(cond)
+        return True
+
+    def _fail(self, exc: BaseException, traceback: TracebackType | None = None) -> bool:
+        """End with an exception; false when the future had ended before."""
+        return self._finish_shared(self._condition, (traceback, exc.__context__), exc)
+
+    def _finish_shared(self, cond: _Condition, value: Any, exc: BaseException | None) -> bool:
+        with cond:
+            if self._state in _DONE_STATES:
+                return False
+            self._settle(cond, value, exc)
+        self._invoke_callbacks()
+        return True
+
+    def _fail_unrun(self, exc: BaseException) -> bool:
+        """End a task that has not begun; false when a worker or canceller was faster."""
+        cond = self._condition
+        with cond:
+            if self._state != PENDING or self._fn is None:
+                return False
+            self._fn = self._args = self._context = None
+            self._settle(cond, (None, exc.__context__), exc)
+        self._invoke_callbacks()
+        return True
+
+    def _settle(self, cond: _Condition, value: Any, exc: BaseException | None) -> None:
+        """Publish under the condition, and tell everybody who waits."""
+        self._result = value
+        if exc is not None:
+            self._exception = exc
+        self._state = FINISHED
+        for waiter in cond.waiters:
+            (waiter.add_result if exc is None else waiter.add_exception)(self)
+        cond.notify_all()
+
+    def _wake(self, waiting: Any) -> None:
+        if type(waiting) is list:
+            self._run_callbacks(waiting)
+        elif waiting is not None:
+            waiting.release()
+
+    def _invoke_callbacks(self) -> None:
+        cond = self._condition
+        callbacks, cond.callbacks = cond.callbacks, []
+        self._run_callbacks(callbacks)
+
+    def _run_callbacks(self, callbacks: list[Callable[[Any], object]]) -> None:
+        """Call each, in order; one that raises keeps none of the others from being called."""
+        fatal: BaseException | None = None
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:  # noqa: BLE001 - user code
+                LOGGER.exception("exception calling callback for %r", self)
+            except BaseException as exc:  # noqa: BLE001 - raised again below
+                fatal = exc
+        if fatal is not None:
+            raise fatal
+
+    # -- the public face --------------------------------------------------------------------
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not begun; else ask it to stop, and answer False."""
+        cond = self._condition
+        with cond:
+            if self._state in _CANCELLED_STATES:
+                return True
+            if self._state != PENDING or self._fn is None:
+                cond.cancel_requested = True
+                return False
+            self._fn = self._args = self._context = None
+            self._state = CANCELLED_AND_NOTIFIED
+            for waiter in cond.waiters:
+                waiter.add_cancelled(self)
+            cond.notify_all()
+        if self._origin is not None:
+            self._origin.cancelled(self)
+        self._invoke_callbacks()
+        return True
+
+    def cancelled(self) -> bool:
+        return self._state in _CANCELLED_STATES
+
+    def running(self) -> bool:
+        return self._state == RUNNING or (self._state == PENDING and self._fn is None)
+
+    def done(self) -> bool:
+        return self._state in _DONE_STATES
+
+    def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        """Call `fn(self)` when the future is done; at once when it is done already."""
+        if not self._add_to_list(fn):
+            cond = self._condition
+            with cond:
+                if self._state not in _DONE_STATES:
+                    cond.callbacks.append(fn)
+                    return
+            self._call_now(fn)
+
+    def _add_to_list(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> bool:
+        with self._publish_lock():
+            if self._state == PENDING:
+                if self._cond is None:
+                    self._cond = [fn]
+                    return True
+                if type(self._cond) is list:
+                    self._cond.append(fn)
+                    return True
+        return False
+
+    def _call_now(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
+        try:
+            fn(self)
+        except Exception:  # noqa: BLE001 - user code
+            LOGGER.exception("exception calling callback for %r", self)
+
+    def result(self, timeout: float | None = None) -> T:
+        """The task's result, or its exception raised.
+
+        Blocks: until the future is done, at most `timeout` seconds.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It was not done within `timeout`.
+        """
+        try:
+            if self._state != FINISHED:
+                self._wait(timeout)
+            if self._exception is None:
+                return cast("T", self._result)
+            self._reraise(self._exception)
+        finally:
+            # The frame is part of the exception's traceback: it must not lead back to the future.
+            self = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The exception the task raised, or None.
+
+        Blocks: until the future is done, at most `timeout` seconds.
+
+        Raises:
+            CancelledError: The task was cancelled.
+            TimeoutError: It was not done within `timeout`.
+        """
+        if self._state != FINISHED:
+            self._wait(timeout)
+        return self._exception
+
+    def _reraise(self, exc: BaseException) -> NoReturn:
+        """Raise as if for the first time: no entry of an earlier raise stays behind."""
+        saved = cast("tuple[TracebackType | None, BaseException | None]", self._result)
+        try:
+            raise exc.with_traceback(saved[0])
+        finally:
+            exc.__context__ = saved[1]
+            exc = self = None  # type: ignore[assignment]  # noqa: PLW0642
+
+    def _wait(self, timeout: float | None) -> None:
+        """Return when the task has finished."""
+        if self._origin is None:
+            self._wait_plainly(timeout)
+        else:
+            self._origin.wait(self, timeout)
+
+    def _wait_plainly(self, timeout: float | None) -> None:
+        if timeout is None and self._wait_alone():
+            return
+        cond = self._condition
+        with cond:
+            if self._state not in _DONE_STATES:
+                cond.wait(timeout)
+            if self._state in _CANCELLED_STATES:
+                raise concurrent.futures.CancelledError
+            if self._state != FINISHED:
+                raise concurrent.futures.TimeoutError
+
+    def _wait_alone(self) -> bool:
+        """Wait on a bare lock if nothing else waits; whether the task has finished."""
+        lock = self._new_lock()
+        lock.acquire()
+        with self._publish_lock():
+            if self._state == FINISHED:
+                return True
+            if self._cond is not None or self._state != PENDING:
+                return False
+            self._cond = lock
+        lock.acquire()
+        return self._state == FINISHED
+
+    # -- for code that ends futures itself, as executors do ---------------------------------
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Claim the task; false when it was cancelled."""
+        if self.cancelled():
+            return False
+        claimed = super().set_running_or_notify_cancel()
+        if claimed:
+            self._fn = None
+        return claimed
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        if exception is not None:
+            self._result = cast("Any", (exception.__traceback__, exception.__context__))
+        super().set_exception(exception)
+
+
+def _no_work() -> NoReturn:
+    """Stand in for the work of a future that no pool made."""
+    msg = "this future has no task"
+    raise RuntimeError(msg)
+
+
+class _StripedFuture(Future[T]):
+    """The future where there is no GIL: workers would queue for one publish lock."""
+
+    __slots__ = ()
+    _stripes: ClassVar[tuple[Lock, ...]] = tuple(cast("Lock", threading.RLock()) for _ in range(64))
+
+    def _publish_lock(self) -> Lock:
+        return self._stripes[id(self) >> 6 & 63]  # allocations are at least 64 bytes apart
+
+
+def future_type(runtime: Runtime) -> type[Future[Any]]:
+    """The class of the futures of a pool on this runtime: its locks are the runtime's."""
+    if runtime is REAL:
+        return Future if GIL else _StripedFuture
+
+    class RuntimeFuture(Future[Any]):
+        __slots__ = ()
+        _publish = runtime.rlock()
+        _new_lock = staticmethod(runtime.lock)
+        _new_rlock = staticmethod(runtime.rlock)
+
+    RuntimeFuture.__name__ = RuntimeFuture.__qualname__ = "Future"
+    return RuntimeFuture

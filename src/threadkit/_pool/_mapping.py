@@ -1,0 +1,55 @@
+"""`map` over a pool: results in order, at most a buffer of tasks ahead of the reader."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+__all__ = ["map_tasks"]
+
+
+def map_tasks(
+    submit: Callable[[tuple[Any, ...]], concurrent.futures.Future[Any]],
+    iterables: tuple[Iterable[Any], ...],
+    *,
+    timeout: float | None,
+    buffersize: int | None,
+    clock: Callable[[], float],
+) -> Iterator[Any]:
+    """Submit now (all, or the first `buffersize`), and return an iterator over the results."""
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    deadline = None if timeout is None else clock() + timeout
+    calls = zip(*iterables, strict=False)  # the shortest ends it, as with the built-in map
+    futures = deque(submit(args) for args in islice(calls, buffersize))
+    return _results(submit, calls, futures, deadline, clock)
+
+
+def _results(
+    submit: Callable[[tuple[Any, ...]], concurrent.futures.Future[Any]],
+    calls: Iterator[tuple[Any, ...]],
+    futures: deque[concurrent.futures.Future[Any]],
+    deadline: float | None,
+    clock: Callable[[], float],
+) -> Iterator[Any]:
+    try:
+        while futures:
+            for args in islice(calls, 1):
+                futures.append(submit(args))
+            yield _result_of(futures, None if deadline is None else deadline - clock())
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _result_of(futures: deque[concurrent.futures.Future[Any]], timeout: float | None) -> Any:
+    """The first one's result. No reference to its future stays behind while it is used."""
+    try:
+        return futures[0].result(timeout)
+    finally:
+        futures.popleft().cancel()

@@ -1,0 +1,139 @@
+"""What a worker writes down about its tasks, cheaply enough to do it for every one of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from threadkit._pool._histogram import Histogram
+from threadkit._runtime import Runtime
+
+__all__ = ["Record", "Totals"]
+
+FOLD_EVERY = 0.002  # s; long enough to count in batches, short enough to keep the batches small
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over tasks: what records add up to."""
+
+    waits: Histogram = field(default_factory=Histogram)
+    runs: Histogram = field(default_factory=Histogram)
+    failed: int = 0
+    skipped: int = 0
+    late: int = 0
+    cpu_time: float = 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(
+            self.waits + other.waits,
+            self.runs + other.runs,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.late + other.late,
+            self.cpu_time + other.cpu_time,
+        )
+
+
+class _Durations:
+    """A histogram in the making: single durations first, counted in batches."""
+
+    __slots__ = ("_count", "_counts", "_max", "_total", "pending")
+
+    def __init__(self) -> None:
+        self.pending: list[float] = []
+        self._counts: Counter[int] = Counter()
+        self._count = 0
+        self._total = 0.0
+        self._max = 0.0
+
+    def fold(self) -> None:
+        batch = Histogram.of(self.pending)
+        self._count += len(self.pending)
+        self.pending.clear()
+        self._counts.update(batch.counts)
+        self._total += batch.total
+        self._max = max(self._max, batch.max)
+
+    def histogram(self) -> Histogram:
+        folded = Histogram(Counter(self._counts), self._total, self._max)
+        return folded + Histogram.of(self.pending.copy())
+
+    def sums(self) -> tuple[int, float]:
+        pending = self.pending.copy()
+        return self._count + len(pending), self._total + sum(pending)
+
+
+class Record:
+    """One worker's book: it alone writes, anybody may read.
+
+    The worker appends to two lists, which needs no lock; now and then it folds them into counts,
+    under a lock, because a reader must not see a duration in both or in neither.
+    """
+
+    __slots__ = (
+        "_cpu_clock",
+        "_cpu_since",
+        "_lock",
+        "_runs",
+        "_waits",
+        "cpu_time",
+        "failed",
+        "fold_at",
+        "late",
+        "skipped",
+    )
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._lock = runtime.lock()  # guards the folding; held for one batch, calls no user code
+        self._waits = _Durations()
+        self._runs = _Durations()
+        self._cpu_clock = runtime.thread_time
+        self._cpu_since: float | None = None
+        self.cpu_time = 0.0
+        self.failed = 0
+        self.skipped = 0  # taken from the backlog, but ended before: cancelled, expired, dropped
+        self.late = 0  # ended after their timeout had ended the future
+        self.fold_at = 0.0
+
+    @property
+    def waits(self) -> list[float]:
+        """Append the seconds from submit to start here. Always the same list."""
+        return self._waits.pending
+
+    @property
+    def runs(self) -> list[float]:
+        """Append the seconds from start to end here. Always the same list."""
+        return self._runs.pending
+
+    def begin(self) -> None:
+        """Called by the worker's own thread: CPU time counts from here."""
+        self._cpu_since = self._cpu_clock()
+
+    def fold(self, now: float) -> None:
+        """Count what was appended. Called by the worker's own thread, every now and then."""
+        self.fold_at = now + FOLD_EVERY
+        cpu = self._cpu_clock()
+        with self._lock:
+            self._waits.fold()
+            self._runs.fold()
+            if self._cpu_since is not None:
+                self.cpu_time += cpu - self._cpu_since
+            self._cpu_since = cpu
+
+    def sums(self) -> tuple[int, float, int, float, float]:
+        """Started, their wait, ended, their run time, CPU time: what a policy wants to know."""
+        with self._lock:
+            return *self._waits.sums(), *self._runs.sums(), self.cpu_time
+
+    def totals(self) -> Totals:
+        """Everything, as of now."""
+        with self._lock:
+            return Totals(
+                self._waits.histogram(),
+                self._runs.histogram(),
+                self.failed,
+                self.skipped,
+                self.late,
+                self.cpu_time,
+            )

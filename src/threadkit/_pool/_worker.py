@@ -1,0 +1,307 @@
+"""A worker: the loop that runs tasks, and what a task may ask about itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures._base import FINISHED
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from threadkit._errors import TaskCancelled
+from threadkit._futures import GIL, Future, _Condition
+from threadkit._pool._records import Record
+
+if TYPE_CHECKING:
+    from threadkit._pool._crew import Crew
+
+__all__ = ["Task", "Worker", "current_task", "current_worker", "run_here"]
+
+logger = logging.getLogger("threadkit.pool")
+
+_here = threading.local()
+
+
+class Worker:
+    """One thread of a pool."""
+
+    __slots__ = (
+        "_lock",
+        "abandoned",
+        "crew",
+        "current",
+        "depth",
+        "lent",
+        "name",
+        "record",
+        "since",
+        "sleep",
+        "thread",
+        "wake",
+    )
+
+    def __init__(self, crew: Crew, name: str) -> None:
+        self.crew = crew
+        self.name = name
+        # What the worker parks on. Locked, but for the instant between a waker's release and the
+        # worker's waking. Only who took the worker out of `crew.parked` may release it.
+        lock = crew.runtime.lock()
+        lock.acquire()
+        self.sleep = lock.acquire
+        self.wake = lock.release
+        self.record = Record(crew.runtime)
+        self.current: Future[Any] | None = None
+        self.since = crew.clock()  # when the present task began, or the worker was parked
+        self.abandoned = False  # written under the crew's lock
+        self.lent = 0  # how many extra workers stand in for this one
+        self.depth = 0  # tasks that run in place of a wait, one inside the other
+        self.thread = crew.runtime.thread(_live, name=name, args=(self,), daemon=True)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.name}>"
+
+
+def current_worker() -> Worker | None:
+    """The worker whose thread this is."""
+    return getattr(_here, "worker", None)
+
+
+def _live(me: Worker) -> None:
+    """A worker thread from its birth to its end."""
+    crew = me.crew
+    _here.worker = me
+    me.record.begin()
+    try:
+        if crew.initialize():
+            _work(crew, me)
+    except BaseException as exc:  # noqa: BLE001 - whatever it is, the crew must know
+        logger.critical("%s died", me.name, exc_info=exc)
+    finally:
+        _here.worker = None
+        crew.left(me)
+
+
+def _work(crew: Crew, me: Worker) -> None:
+    """Run tasks until there is no more use for this worker.
+
+    Long, because the calls it would take to make it short cost as much as the rest of it. The
+    steps: take a task, claim it, run it, publish its result, write down its times.
+    """
+    take = crew.backlog.take
+    clock = crew.clock
+    record = me.record
+    note_wait = record.waits.append
+    note_run = record.runs.append
+    publish = crew.future_type._publish  # noqa: SLF001
+    acquire, release, striped = publish.acquire, publish.release, not GIL
+    now = clock()
+    while True:
+        if crew.surplus and crew.retires(me):
+            return
+        try:
+            future = take()
+        except IndexError:
+            if not _rest(crew, me, now):
+                return
+            now = clock()
+            continue
+        fn = future._fn  # noqa: SLF001
+        future._fn = None  # noqa: SLF001
+        if future._cond is not None and not future._claim():  # noqa: SLF001
+            record.skipped += 1
+            future = fn = None  # type: ignore[assignment]
+            continue
+        submitted_at = future._submitted_at  # noqa: SLF001
+        if submitted_at > now:  # else the task began when the last one ended: a clock reading less
+            now = clock()
+        args = future._args  # noqa: SLF001
+        context = future._context  # noqa: SLF001
+        future._args = future._context = None  # noqa: SLF001
+        me.current = future
+        me.since = now
+        note_wait(now - submitted_at)
+        try:
+            value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
+        except BaseException as exc:  # noqa: BLE001 - it is the task's result
+            started, now = now, clock()
+            note_run(now - started)
+            _fail(me, future, exc)
+        else:
+            started, now = now, clock()
+            note_run(now - started)
+            if striped:
+                publish = future._publish_lock()  # noqa: SLF001
+                acquire, release = publish.acquire, publish.release
+            acquire()
+            if future._cond is None:  # noqa: SLF001
+                future._result = value  # noqa: SLF001
+                future._state = FINISHED  # noqa: SLF001
+                release()
+            else:
+                release()
+                _finish(me, future, value)
+        # Until the next task comes, nothing of this one may stay alive here.
+        future = fn = args = context = value = me.current = None  # type: ignore[assignment]
+        if now >= record.fold_at:
+            record.fold(now)
+            if (me.lent or me.abandoned) and not crew.returns(me):
+                return
+
+
+def _rest(crew: Crew, me: Worker, now: float) -> bool:
+    """Park until somebody has use for this worker; false when it is to leave.
+
+    No wake-up is lost:
+
+    1. A submitter puts its task into the backlog, then looks for a parked worker.
+    2. A worker parks, then looks at the backlog.
+
+    One of the two sees the other. A worker that sees a task does not take itself out again, it
+    wakes the last one parked, which may be itself.
+    """
+    if crew.closing and not crew.backlog.ready():
+        return False
+    me.since = now
+    crew.parked.append(me)
+    if crew.backlog.ready() or crew.surplus or crew.closing:
+        crew.wake_one()
+    if crew.idle_waiters:
+        crew.tell_if_idle()
+    me.sleep()
+    return True
+
+
+def _finish(me: Worker, future: Future[Any], value: Any) -> None:
+    """Publish to somebody who waits."""
+    try:
+        if not future._finish(value):  # noqa: SLF001
+            _count_late(me)
+    except BaseException as exc:  # noqa: BLE001 - a done-callback is user code
+        logger.critical("a done-callback of %r ended with %r", future, exc, exc_info=exc)
+
+
+def _fail(me: Worker, future: Future[Any], exc: BaseException) -> None:
+    traceback = exc.__traceback__
+    # The first entry is the worker's loop: it is still running, and tells nothing.
+    exc.__traceback__ = traceback = traceback and traceback.tb_next
+    me.record.failed += 1
+    try:
+        if not future._fail(exc, traceback):  # noqa: SLF001
+            me.record.failed -= 1
+            _count_late(me)
+    except BaseException as fatal:  # noqa: BLE001 - a done-callback is user code
+        logger.critical("a done-callback of %r ended with %r", future, fatal, exc_info=fatal)
+    finally:
+        del exc, traceback
+
+
+def _count_late(me: Worker) -> None:
+    """The future had ended with a timeout: this run belongs to no result."""
+    me.record.runs.pop()
+    me.record.late += 1
+    me.record.fold_at = 0.0  # the loop is to look whether the worker was given up
+
+
+def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) -> None:
+    """Run a task that was taken from the backlog on the calling thread, as a worker would."""
+    fn = future._fn  # noqa: SLF001
+    future._fn = None  # noqa: SLF001
+    if future._cond is not None and not future._claim():  # noqa: SLF001
+        record.skipped += 1
+        return
+    args, context = future._args, future._context  # noqa: SLF001
+    future._args = future._context = None  # noqa: SLF001
+    started = clock()
+    record.waits.append(started - future._submitted_at)  # noqa: SLF001
+    try:
+        value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
+    except BaseException as exc:  # noqa: BLE001 - it is the task's result
+        record.runs.append(clock() - started)
+        exc.__traceback__ = traceback = exc.__traceback__ and exc.__traceback__.tb_next
+        record.failed += 1
+        if not future._fail(exc, traceback):  # noqa: SLF001
+            record.failed -= 1
+            record.runs.pop()
+            record.late += 1
+        del traceback
+    else:
+        record.runs.append(clock() - started)
+        if not future._finish(value):  # noqa: SLF001
+            record.runs.pop()
+            record.late += 1
+
+
+# -- what a task may ask about itself -------------------------------------------------------
+
+
+class Task:
+    """The task that is running on this thread, as it sees itself. See `current_task`."""
+
+    __slots__ = ("_future",)
+
+    def __init__(self, future: Future[Any] | None) -> None:
+        self._future = future
+
+    def __repr__(self) -> str:
+        return f"<Task {self.label}>" if self._future is not None else "<Task: none>"
+
+    @property
+    def label(self) -> str | None:
+        """The label it was submitted with; None outside a pool, or without one."""
+        origin: Any = self._future and self._future._origin  # noqa: SLF001
+        return None if origin is None else origin.label
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the task was cancelled while it ran, or ran longer than its timeout."""
+        return self._reason() is not None
+
+    def check(self) -> None:
+        """Return if the task is to go on.
+
+        Raises:
+            TaskTimeout: It has run longer than its timeout; its result is discarded.
+            TaskCancelled: `cancel()` was called while it ran, or the pool is shutting down.
+        """
+        reason = self._reason()
+        if reason is not None:
+            raise reason
+
+    def _reason(self) -> BaseException | None:
+        future = self._future
+        cond = None if future is None else future._cond  # noqa: SLF001
+        if future is None or type(cond) is not _Condition:
+            return None
+        if future._exception is not None:  # noqa: SLF001
+            return future._exception  # noqa: SLF001
+        if cond.cancel_requested:
+            return TaskCancelled(f"{self.label or 'the task'} was cancelled", task=self.label)
+        return None
+
+
+def current_task() -> Task:
+    """The task that runs on the calling thread; outside a pool, one that is never stopped.
+
+    >>> from threadkit import DynamicThreadPool, current_task
+    >>> def patient():
+    ...     current_task().check()  # raises when somebody wants the task to stop
+    ...     return "went on"
+    >>> with DynamicThreadPool() as pool:
+    ...     pool.submit(patient).result()
+    'went on'
+    >>> patient()
+    'went on'
+
+    Thread safety: each thread gets its own.
+    """
+    worker = current_worker()
+    return Task(None if worker is None else worker.current)
+
+
+def blocking(crew: Crew) -> AbstractContextManager[None]:
+    """Say that the calling task waits: another worker stands in meanwhile."""
+    worker = current_worker()
+    if worker is None or worker.crew is not crew:
+        return nullcontext()
+    return crew.lending(worker)
