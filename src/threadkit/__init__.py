@@ -6,6 +6,8 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
 * `_failures`: exceptions with their story, grades for any of them, the log they all come to.
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
+* `_futures`: the light Future that pools hand out.
+* `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
 
@@ -51,6 +53,17 @@ from threadkit._failures import (
     classify,
     register_verdict,
 )
+from threadkit._futures import Future
+from threadkit._pool import (
+    DynamicThreadPool,
+    Histogram,
+    PoolStatistics,
+    PoolView,
+    ShutdownReport,
+    SizeChange,
+    Task,
+    current_task,
+)
 from threadkit._runtime import REAL, Runtime
 
 __version__ = "0.1.0"
@@ -59,12 +72,15 @@ __all__ = [
     "REAL",
     "CacheError",
     "DependencyCycle",
+    "DynamicThreadPool",
     "ErrorLog",
     "ErrorLogStatistics",
     "Exhausted",
     "Failure",
     "FailureEvent",
     "FailureGroup",
+    "Future",
+    "Histogram",
     "JsonLinesSink",
     "LifecycleError",
     "LoadCycle",
@@ -73,6 +89,8 @@ __all__ = [
     "NearExhaustion",
     "PoolClosed",
     "PoolError",
+    "PoolStatistics",
+    "PoolView",
     "QueueClosed",
     "QueueEmpty",
     "QueueError",
@@ -83,10 +101,13 @@ __all__ = [
     "Retry",
     "Runtime",
     "Severity",
+    "ShutdownReport",
     "SinkStatistics",
+    "SizeChange",
     "StartupError",
     "StopTimeout",
     "Superseded",
+    "Task",
     "TaskCancelled",
     "TaskError",
     "TaskStale",
@@ -95,5 +116,6 @@ __all__ = [
     "Verdict",
     "WorkerLost",
     "classify",
+    "current_task",
     "register_verdict",
 ]

@@ -68,6 +68,10 @@ _DONE_STATES = (FINISHED, CANCELLED_AND_NOTIFIED, CANCELLED)
 class Origin(Protocol):
     """Who made a future: its pool, with the options its task was submitted with."""
 
+    def begun(self, future: Future[Any], /) -> None:
+        """Called when a task begins whose future has a condition."""
+        ...
+
     def cancelled(self, future: Future[Any], /) -> None:
         """Called once when the future is cancelled before its task ran."""
         ...
@@ -214,7 +218,7 @@ class Future(concurrent.futures.Future[T]):
             if type(cond) is _Condition:  # another thread was faster
                 return cond
             if type(cond) is list:
-                fresh.callbacks = cond
+                fresh.callbacks = cond  # pyright: ignore[reportUnknownMemberType]
             elif cond is not None:
                 fresh.add_lock(cond)
             self._cond = fresh
@@ -242,6 +246,8 @@ class Future(concurrent.futures.Future[T]):
             if self._state != PENDING:
                 return False
             self._state = RUNNING
+        if self._origin is not None:
+            self._origin.begun(self)
         return True
 
     def _finish(self, value: T) -> bool:
@@ -256,7 +262,7 @@ class Future(concurrent.futures.Future[T]):
                 self._cond = None
         if type(cond) is _Condition:
             return self._finish_shared(cond, value, None)
-        self._wake(cond)
+        self._wake(cast("Any", cond))
         return True
 
     def _fail(self, exc: BaseException, traceback: TracebackType | None = None) -> bool:
@@ -294,7 +300,7 @@ class Future(concurrent.futures.Future[T]):
 
     def _wake(self, waiting: Any) -> None:
         if type(waiting) is list:
-            self._run_callbacks(waiting)
+            self._run_callbacks(waiting)  # pyright: ignore[reportUnknownArgumentType]
         elif waiting is not None:
             waiting.release()
 
@@ -363,7 +369,7 @@ class Future(concurrent.futures.Future[T]):
                     self._cond = [fn]
                     return True
                 if type(self._cond) is list:
-                    self._cond.append(fn)
+                    self._cond.append(fn)  # pyright: ignore[reportUnknownMemberType]
                     return True
         return False
 
@@ -444,7 +450,7 @@ class Future(concurrent.futures.Future[T]):
                 return False
             self._cond = lock
         lock.acquire()
-        return self._state == FINISHED
+        return self.done() and not self.cancelled()
 
     # -- for code that ends futures itself, as executors do ---------------------------------
 

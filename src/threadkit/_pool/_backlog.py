@@ -19,11 +19,17 @@ __all__ = ["Backlog", "LevelBacklog", "PlainBacklog"]
 class Backlog(Protocol):
     """What the pool asks of either kind."""
 
-    put: Callable[[Future[Any]], None]
-    take: Callable[[], Future[Any]]
-    """The next task; raises IndexError when there is none to be taken."""
-    ready: Callable[[], Any]
-    """True when `take` would find a task. (When paused, it would not.)"""
+    @property
+    def put(self) -> Callable[[Future[Any]], None]: ...
+    @property
+    def take(self) -> Callable[[], Future[Any]]:
+        """The next task; raises IndexError when there is none to be taken."""
+        ...
+
+    @property
+    def ready(self) -> Callable[[], object]:
+        """True when `take` would find a task, which it does not while the backlog is held."""
+        ...
 
     def __len__(self) -> int: ...
     def sizes(self) -> tuple[int, ...]: ...
@@ -90,14 +96,14 @@ class LevelBacklog:
         self._holding = False
 
     def put(self, future: Future[Any]) -> None:
-        self._levels[future._origin.level].append(future)  # type: ignore[union-attr]  # noqa: SLF001
+        self._levels[future._origin.level].append(future)  # type: ignore[union-attr]
 
     def take(self) -> Future[Any]:
         while not self._holding:
             best, best_rank = None, 0.0
             for tasks, handicap in self._ranked:
                 try:
-                    rank = tasks[0]._submitted_at + handicap  # noqa: SLF001
+                    rank = tasks[0]._submitted_at + handicap
                 except IndexError:
                     continue
                 if best is None or rank < best_rank:
@@ -121,7 +127,7 @@ class LevelBacklog:
 
     def oldest(self) -> Future[Any] | None:
         heads = [head for head in map(_head, self._levels) if head is not None]
-        return min(heads, key=lambda head: head._submitted_at, default=None)  # noqa: SLF001
+        return min(heads, key=lambda head: head._submitted_at, default=None)
 
     def lowest(self, level: int, /) -> Future[Any] | None:
         """The oldest task of the least important level, if that is no more important than this."""

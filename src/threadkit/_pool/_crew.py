@@ -14,18 +14,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures._base import PENDING
 from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
+from types import CodeType
 from typing import Any, NamedTuple
 
 from threadkit._errors import PoolClosed, TaskStale, TaskTimeout, WorkerLost
 from threadkit._futures import Future, future_type
 from threadkit._pool._backlog import Backlog, LevelBacklog, PlainBacklog
-from threadkit._pool._options import TaskOptions
-from threadkit._pool._records import Record, Totals
+from threadkit._pool._options import TaskOptions, name_of
+from threadkit._pool._records import Totals
 from threadkit._pool._statistics import PoolStatistics, ShutdownReport, SizeChange
 from threadkit._pool._supervisor import Supervisor
 from threadkit._pool._worker import Worker, current_worker
@@ -37,6 +38,16 @@ logger = logging.getLogger("threadkit.pool")
 CLOSED = "cannot schedule new futures after shutdown"
 EXITING = "cannot schedule new futures after interpreter shutdown"
 BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
+
+
+def check_limits(min_workers: int, max_workers: int) -> None:
+    """Raise the ValueError that says what is wrong with these limits."""
+    if max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    if not 0 <= min_workers <= max_workers:
+        raise ValueError(
+            f"min_workers must be between 0 and max_workers ({max_workers}), not {min_workers}"
+        )
 
 
 class Settings(NamedTuple):
@@ -68,11 +79,11 @@ class Crew:
         self.options = TaskOptions(self)
         self._new_future = self.future_type.__new__
         self._propagate = settings.propagate_context
-        self.backlog: Backlog = (
-            PlainBacklog()
-            if settings.levels == 1
-            else LevelBacklog(settings.levels, settings.ageing)
-        )
+        self.backlog: Backlog
+        if settings.levels == 1:
+            self.backlog = PlainBacklog()
+        else:
+            self.backlog = LevelBacklog(settings.levels, settings.ageing)
         self.put = self.backlog.put
         # Workers that wait for work, the one that parked last at the right end. Whoever pops one
         # is the only one who may wake it, and has to.
@@ -97,6 +108,7 @@ class Crew:
         self.removed = 0  # tasks taken out of the backlog by others than workers
         self.starts_refused = 0
         self.changes: deque[SizeChange] = deque(maxlen=64)
+        self._subscribers: tuple[Callable[[SizeChange], object], ...] = ()
         self._made_at = self.clock()
 
         # Flags, read without the lock by hot paths, written under it.
@@ -116,22 +128,20 @@ class Crew:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        code: Any,
-        lasti: int,
+        site: tuple[CodeType, int],
     ) -> Future[Any]:
         """A pending future with its task."""
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
         future = self._new_future(self.future_type)
-        future._fn = partial(fn, **kwargs) if kwargs else fn  # noqa: SLF001
-        future._args = args  # noqa: SLF001
-        future._state = PENDING  # noqa: SLF001
-        future._cond = None  # noqa: SLF001
-        future._context = copy_context() if self._propagate else None  # noqa: SLF001
-        future._code = code  # noqa: SLF001
-        future._lasti = lasti  # noqa: SLF001
-        future._origin = options  # noqa: SLF001
-        future._submitted_at = self.clock()  # noqa: SLF001
+        future._fn = partial(fn, **kwargs) if kwargs else fn
+        future._args = args
+        future._state = PENDING
+        future._cond = None
+        future._context = copy_context() if self._propagate else None
+        future._code, future._lasti = site
+        future._origin = options
+        future._submitted_at = self.clock()
         return future
 
     def submit(
@@ -140,11 +150,10 @@ class Crew:
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        code: Any,
-        lasti: int,
+        site: tuple[CodeType, int],
     ) -> Future[Any]:
         """Take a task in, with any options."""
-        future = self.new_future(options, fn, args, kwargs, code, lasti)
+        future = self.new_future(options, fn, args, kwargs, site)
         self.admit(future, options)
         return future
 
@@ -153,7 +162,7 @@ class Crew:
         if self.closing:
             raise self.refusal()
         if options.guarded:
-            future._condition  # noqa: B018, SLF001 - made now, so that a worker looks at it
+            future._condition  # noqa: B018 - made now, so that a worker looks at it
         self.backlog.put(future)
         if options.ttl is not None:
             self.supervisor.schedule(options.ttl, future, self.expire)
@@ -174,7 +183,7 @@ class Crew:
         Unless a worker has it already: then it came in time.
         """
         if self.backlog.discard(future):
-            future._fn = future._args = future._context = None  # noqa: SLF001
+            future._fn = future._args = future._context = None
             raise self.refusal()
 
     def refusal(self) -> Exception:
@@ -210,7 +219,7 @@ class Crew:
         with self._lock:
             if self.closing and not self.backlog.ready():
                 return False
-            if len(self.workers) >= self.wanted + self.lent:
+            if len(self.workers) >= max(1, self.wanted) + self.lent:
                 return False
             worker = Worker(self, f"{self.name}-worker-{self._started}")
             self._started += 1
@@ -261,21 +270,52 @@ class Crew:
         self.close()
         self.backlog.let_go()
         for future in self.empty_backlog():
-            if future._fail_unrun(WorkerLost(BROKEN, component=self.name)):  # noqa: SLF001
+            if future._fail_unrun(WorkerLost(BROKEN, component=self.name)):
                 self.count("dropped")
 
     # -- shrinking --------------------------------------------------------------------------
 
-    def want(self, size: int) -> tuple[int, int]:
-        """Set how many workers there may be, between the limits; before and after."""
+    def want(self, size: int, reason: str) -> None:
+        """Set how many workers there may be, between the limits."""
         with self._lock:
             before = self.wanted
-            self.wanted = size = max(self.min_workers, min(size, self.max_workers))
+            self.wanted = after = max(self.min_workers, min(size, self.max_workers))
             self._reckon_locked()
-            oldest = self._surplus_parked_locked()
-        for worker in oldest:
+            too_many = self._surplus_parked_locked()
+        for worker in too_many:
             worker.wake()
-        return before, size
+        if before != after:
+            self._tell(SizeChange(self.clock(), before, after, reason))
+        while self.backlog.ready() and not self.parked and self.start_worker():
+            pass
+
+    def resize(self, min_workers: int | None, max_workers: int | None) -> None:
+        """Set the limits."""
+        with self._lock:
+            low = self.min_workers if min_workers is None else min_workers
+            high = self.max_workers if max_workers is None else max_workers
+            check_limits(low, high)
+            self.min_workers, self.max_workers = low, high
+        self.want(self.wanted, f"resize({low}, {high})")
+
+    def subscribe(self, callback: Callable[[SizeChange], object]) -> Callable[[], None]:
+        """Have `callback` called with every change of size."""
+        with self._lock:
+            self._subscribers = (*self._subscribers, callback)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(c for c in self._subscribers if c is not callback)
+
+        return unsubscribe
+
+    def _tell(self, change: SizeChange) -> None:
+        self.changes.append(change)
+        for callback in self._subscribers:
+            try:
+                callback(change)
+            except Exception:
+                logger.exception("%s: a subscriber to size changes failed", self.name)
 
     def _surplus_parked_locked(self) -> list[Worker]:
         """Parked workers that are to leave, oldest first. Each looks for itself whether to."""
@@ -291,7 +331,8 @@ class Crew:
     def retires(self, me: Worker) -> bool:
         """Whether this worker, between two tasks, is the one too many."""
         with self._lock:
-            if len(self.workers) <= self.wanted + self.lent:
+            least = 1 if self.backlog.ready() else 0
+            if len(self.workers) <= max(least, self.wanted) + self.lent:
                 self._reckon_locked()
                 return False
             self.workers.discard(me)
@@ -320,7 +361,7 @@ class Crew:
     # -- standing in ------------------------------------------------------------------------
 
     @contextmanager
-    def lending(self, worker: Worker) -> Iterator[None]:
+    def lending(self, worker: Worker) -> Generator[None]:
         """While the worker waits, another one may run beyond the limit."""
         self.lend(worker)
         try:
@@ -348,6 +389,7 @@ class Crew:
         with self._lock:
             self.lent -= me.lent
             me.lent = 0
+            me.replaced = False
             self._reckon_locked()
             return not me.abandoned
 
@@ -355,22 +397,22 @@ class Crew:
 
     def expire(self, future: Future[Any]) -> None:
         """The `ttl` of a task is over: if it has not begun, it never will."""
-        options: Any = future._origin  # noqa: SLF001
+        options: Any = future._origin
         stale = TaskStale(
             ttl=options.ttl,
-            waited=self.clock() - future._submitted_at,  # noqa: SLF001
+            waited=self.clock() - future._submitted_at,
             task=options.label,
             component=self.name,
         )
-        if future._fail_unrun(stale):  # noqa: SLF001
+        if future._fail_unrun(stale):
             self.count("expired")
             self.remove(future)
 
     def time_out(self, future: Future[Any]) -> None:
         """The `timeout` of a task is over: end its future, and replace its worker."""
-        options: Any = future._origin  # noqa: SLF001
+        options: Any = future._origin
         error = TaskTimeout(timeout=options.timeout, task=options.label, component=self.name)
-        if not future._fail(error):  # noqa: SLF001
+        if not future._fail(error):
             return
         self.count("timed_out")
         with self._lock:
@@ -431,7 +473,9 @@ class Crew:
             self.wake_one()
         self.supervisor.wake()
 
-    def shutdown(self, *, wait: bool, cancel_futures: bool, timeout: float | None) -> ShutdownReport:
+    def shutdown(
+        self, *, wait: bool, cancel_futures: bool, timeout: float | None
+    ) -> ShutdownReport:
         """Close, and wait for what is under way, at most `timeout` seconds."""
         self.close()
         self.backlog.let_go()
@@ -448,9 +492,14 @@ class Crew:
     def _report(self, cancelled: int) -> ShutdownReport:
         with self._lock:
             tasks = [worker.current for worker in self.workers | self.abandoned]
-        running = tuple(task._origin.name_of(task) for task in tasks if task is not None)  # type: ignore[union-attr]  # noqa: SLF001
+        running = tuple(name_of(task) for task in tasks if task is not None)
         queued = len(self.backlog)
-        return ShutdownReport(not queued and not tasks, cancelled, running, queued)
+        return ShutdownReport(
+            finished=not queued and not tasks,
+            cancelled=cancelled,
+            running=running,
+            queued=queued,
+        )
 
     def _cancel_queued(self) -> int:
         """Cancel every task that waits; each future ends here, and tells who waits for it."""

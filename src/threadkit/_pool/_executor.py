@@ -19,10 +19,10 @@ from typing_extensions import ParamSpec
 
 from threadkit import sizing
 from threadkit._futures import Future
-from threadkit._pool._crew import Crew, Settings
+from threadkit._pool._crew import Crew, Settings, check_limits
 from threadkit._pool._mapping import map_tasks
 from threadkit._pool._options import TaskOptions
-from threadkit._pool._statistics import PoolStatistics, ShutdownReport
+from threadkit._pool._statistics import PoolStatistics, ShutdownReport, SizeChange
 from threadkit._pool._worker import blocking
 from threadkit._runtime import REAL, Runtime
 from threadkit.sizing import SizingPolicy
@@ -52,17 +52,13 @@ class PoolView:
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """As the pool's `submit`, with these options."""
-        caller = sys._getframe(1)  # noqa: SLF001 - its documented use
-        return self._crew.submit(
-            self._options, fn, args, kwargs, caller.f_code, caller.f_lasti
-        )
+        caller = sys._getframe(1)
+        return self._crew.submit(self._options, fn, args, kwargs, (caller.f_code, caller.f_lasti))
 
     def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """As the pool's `run`, with these options."""
-        caller = sys._getframe(1)  # noqa: SLF001 - its documented use
-        future = self._crew.submit(
-            self._options, fn, args, kwargs, caller.f_code, caller.f_lasti
-        )
+        caller = sys._getframe(1)
+        future = self._crew.submit(self._options, fn, args, kwargs, (caller.f_code, caller.f_lasti))
         return asyncio.wrap_future(future)
 
     def map(
@@ -75,7 +71,9 @@ class PoolView:
     ) -> Iterator[T]:
         """As the pool's `map`, with these options."""
         del chunksize
-        return _map(self._crew, self._options, fn, iterables, timeout, buffersize)
+        return _map(
+            self._crew, self._options, fn, iterables, timeout=timeout, buffersize=buffersize
+        )
 
     def __repr__(self) -> str:
         return f"<PoolView of {self._crew.name}: {self._options!r}>"
@@ -137,14 +135,9 @@ class DynamicThreadPool(Executor):
     ) -> None:
         if max_workers is None:
             max_workers = max(_default_max_workers(), min_workers or 1)
-        if max_workers <= 0:
-            raise ValueError("max_workers must be greater than 0")
         if min_workers is None:
             min_workers = min(2, max_workers)
-        if not 0 <= min_workers <= max_workers:
-            raise ValueError(
-                f"min_workers must be between 0 and max_workers ({max_workers}), not {min_workers}"
-            )
+        check_limits(min_workers, max_workers)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._crew = crew = Crew(
@@ -179,11 +172,9 @@ class DynamicThreadPool(Executor):
         """
         # The hot path: everything in place. `Crew.submit` is the same in readable steps.
         crew = self._crew
-        caller = sys._getframe(1)  # noqa: SLF001 - its documented use
+        caller = sys._getframe(1)
         if crew.special or not callable(fn):
-            return crew.submit(
-                self._options, fn, args, kwargs, caller.f_code, caller.f_lasti
-            )
+            return crew.submit(self._options, fn, args, kwargs, (caller.f_code, caller.f_lasti))
         future = self._new(self._future_type)
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
@@ -220,13 +211,11 @@ class DynamicThreadPool(Executor):
 
     def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         """Submit from a coroutine, and await the result."""
-        caller = sys._getframe(1)  # noqa: SLF001 - its documented use
-        future = self._crew.submit(
-            self._options, fn, args, kwargs, caller.f_code, caller.f_lasti
-        )
+        caller = sys._getframe(1)
+        future = self._crew.submit(self._options, fn, args, kwargs, (caller.f_code, caller.f_lasti))
         return asyncio.wrap_future(future)
 
-    def map(  # type: ignore[override]
+    def map(
         self,
         fn: Callable[..., T],
         *iterables: Iterable[Any],
@@ -236,17 +225,42 @@ class DynamicThreadPool(Executor):
     ) -> Iterator[T]:
         """Results of `fn` over the iterables, in order."""
         del chunksize  # threads gain nothing from it; the standard thread pool ignores it too
-        return _map(self._crew, self._options, fn, iterables, timeout, buffersize)
+        return _map(
+            self._crew, self._options, fn, iterables, timeout=timeout, buffersize=buffersize
+        )
 
     def blocking(self) -> AbstractContextManager[None]:
         """For a task of this pool: `with pool.blocking():` another worker stands in."""
         return blocking(self._crew)
 
-    def shutdown(  # type: ignore[override]
+    def shutdown(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
     ) -> ShutdownReport:
         """Take no more tasks, and wait for those there are."""
         return self._crew.shutdown(wait=wait, cancel_futures=cancel_futures, timeout=timeout)
+
+    def resize(self, min_workers: int | None = None, max_workers: int | None = None) -> None:
+        """Set the limits, while the pool works or rests.
+
+        Nothing queued or running is touched: too many workers leave when they have nothing to do,
+        or between two tasks.
+
+        Raises:
+            ValueError: The limits are out of range or cross.
+        """
+        self._crew.resize(min_workers, max_workers)
+
+    def adjust_pool_size(self, n: int) -> None:
+        """Have `n` workers from now on (between the limits), until the policy says otherwise."""
+        self._crew.want(n, "adjust_pool_size")
+
+    def subscribe(self, callback: Callable[[SizeChange], object]) -> Callable[[], None]:
+        """Call `callback(change)` whenever the pool's size is to change; returns the undoing.
+
+        It is called on the thread that changes the size, with no lock held; what it raises is
+        logged.
+        """
+        return self._crew.subscribe(callback)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued or running; false when `timeout` seconds passed."""
@@ -267,15 +281,14 @@ def _map(
     options: TaskOptions,
     fn: Callable[..., T],
     iterables: tuple[Iterable[Any], ...],
+    *,
     timeout: float | None,
     buffersize: int | None,
 ) -> Iterator[T]:
-    caller = sys._getframe(2)  # noqa: SLF001 - its documented use
-    code, lasti = caller.f_code, caller.f_lasti
+    caller = sys._getframe(2)
+    site = caller.f_code, caller.f_lasti
 
     def submit(args: tuple[Any, ...]) -> Future[T]:
-        return crew.submit(options, fn, args, {}, code, lasti)
+        return crew.submit(options, fn, args, {}, site)
 
-    return map_tasks(
-        submit, iterables, timeout=timeout, buffersize=buffersize, clock=crew.clock
-    )
+    return map_tasks(submit, iterables, timeout=timeout, buffersize=buffersize, clock=crew.clock)

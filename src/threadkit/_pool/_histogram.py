@@ -38,7 +38,7 @@ class Histogram:
         max: The longest, in seconds; 0 without any.
     """
 
-    counts: Mapping[int, int] = field(default_factory=dict)
+    counts: Mapping[int, int] = field(default_factory=dict[int, int])
     total: float = 0.0
     max: float = 0.0
 

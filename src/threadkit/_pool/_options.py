@@ -39,16 +39,14 @@ class TaskOptions:
         # Such a task can end in more ways than by its worker: it is claimed under its condition.
         self.guarded = timeout is not None or ttl is not None or key is not None
 
-    def name_of(self, future: Future[Any]) -> str:
-        """What to call a task among people: its label, else its function."""
-        if self.label is not None:
-            return self.label
-        fn = future._fn  # noqa: SLF001
-        return getattr(fn, "__qualname__", None) or "a task"
-
     def __repr__(self) -> str:
         shown = ("level", "timeout", "ttl", "label", "key")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+
+    def begun(self, future: Future[Any], /) -> None:
+        """Start the clock of a task with a timeout."""
+        if self.timeout is not None:
+            self.crew.supervisor.schedule(self.timeout, future, self.crew.time_out)
 
     def cancelled(self, future: Future[Any], /) -> None:
         """Count the future's cancellation."""
@@ -59,21 +57,21 @@ class TaskOptions:
         """Wait for a task; a worker that waits for its own pool must not hold it up."""
         worker = current_worker()
         if worker is None or worker.crew is not self.crew:
-            future._wait_plainly(timeout)  # noqa: SLF001
+            future._wait_plainly(timeout)
         elif timeout is not None or worker.depth >= MAX_DEPTH:
             with self.crew.lending(worker):
-                future._wait_plainly(timeout)  # noqa: SLF001
+                future._wait_plainly(timeout)
         else:
             if self.crew.backlog.discard(future):
                 _run_in_place(worker, future)
-            future._wait_plainly(None)  # noqa: SLF001
+            future._wait_plainly(None)
 
     def waited_upon(self) -> None:
         """Somebody calls wait() or as_completed(); a worker of the pool is replaced meanwhile."""
         worker = current_worker()
         if worker is not None and worker.crew is self.crew and not worker.lent:
-            worker.record.fold_at = 0.0  # the loop is to look, when the task is over
             self.crew.lend(worker)
+            worker.look_up()
 
 
 def _run_in_place(worker: Worker, future: Future[Any]) -> None:
@@ -85,3 +83,12 @@ def _run_in_place(worker: Worker, future: Future[Any]) -> None:
     finally:
         worker.depth -= 1
         worker.current = outer
+
+
+def name_of(future: Future[Any]) -> str:
+    """What to call a task among people: its label, else where it was submitted."""
+    options: Any = future._origin
+    if options.label is not None:
+        return str(options.label)
+    code = future._code
+    return "a task" if code is None else f"a task of {code.co_name}"

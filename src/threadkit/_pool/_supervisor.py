@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from threadkit._futures import GIL, Future
+from threadkit._runtime import Thread
 from threadkit.sizing import Decision, PoolSnapshot
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Supervisor:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._clock = crew.runtime.monotonic
-        self.thread: Any = None
+        self.thread: Thread | None = None
         # Parks the thread. Locked, but for the instant between wake() and the thread's waking;
         # only who took the token out of `_armed` may release it. (No event: a signal handler may
         # submit while the main thread is inside wake().)
@@ -77,8 +78,6 @@ class Supervisor:
         self._sleeper.release()
 
     def _ensure_started(self) -> None:
-        if self.thread is not None:
-            return
         with self._lock:
             if self.thread is not None:
                 return
@@ -107,7 +106,7 @@ class Supervisor:
     def _delay(self) -> float | None:
         """Seconds until something is due; None when nothing is."""
         now = self._clock()
-        due = []
+        due: list[float] = []
         with self._lock:
             if self._deadlines:
                 due.append(self._deadlines[0][0])
@@ -151,14 +150,11 @@ class Supervisor:
         self._asked = False
         decision = crew.settings.policy.decide(self.snapshot(now))
         self._looked_at = now
-        before, after = crew.want(decision.size)
-        while crew.backlog.ready() and not crew.parked and crew.start_worker():
-            pass
+        crew.want(decision.size, decision.reason)
         crew.rearm()
         busy = len(crew.workers) > crew.min_workers or len(crew.backlog) > 0
         pause = min(decision.recheck or crew.settings.check_interval, crew.settings.check_interval)
         self._look_at = now + pause if busy else None
-        del before, after
         return decision
 
     def snapshot(self, now: float) -> PoolSnapshot:

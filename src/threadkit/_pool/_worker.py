@@ -35,6 +35,7 @@ class Worker:
         "lent",
         "name",
         "record",
+        "replaced",
         "since",
         "sleep",
         "thread",
@@ -55,8 +56,14 @@ class Worker:
         self.since = crew.clock()  # when the present task began, or the worker was parked
         self.abandoned = False  # written under the crew's lock
         self.lent = 0  # how many extra workers stand in for this one
+        self.replaced = False  # perhaps lent or abandoned: ask the crew when the task is over
         self.depth = 0  # tasks that run in place of a wait, one inside the other
         self.thread = crew.runtime.thread(_live, name=name, args=(self,), daemon=True)
+
+    def look_up(self) -> None:
+        """Have the loop ask the crew, once the present task is over, whether to go on."""
+        self.replaced = True
+        self.record.fold_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}>"
@@ -75,14 +82,14 @@ def _live(me: Worker) -> None:
     try:
         if crew.initialize():
             _work(crew, me)
-    except BaseException as exc:  # noqa: BLE001 - whatever it is, the crew must know
+    except BaseException as exc:
         logger.critical("%s died", me.name, exc_info=exc)
     finally:
         _here.worker = None
         crew.left(me)
 
 
-def _work(crew: Crew, me: Worker) -> None:
+def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
     """Run tasks until there is no more use for this worker.
 
     Long, because the calls it would take to make it short cost as much as the rest of it. The
@@ -93,7 +100,7 @@ def _work(crew: Crew, me: Worker) -> None:
     record = me.record
     note_wait = record.waits.append
     note_run = record.runs.append
-    publish = crew.future_type._publish  # noqa: SLF001
+    publish = crew.future_type._publish
     acquire, release, striped = publish.acquire, publish.release, not GIL
     now = clock()
     while True:
@@ -106,19 +113,19 @@ def _work(crew: Crew, me: Worker) -> None:
                 return
             now = clock()
             continue
-        fn = future._fn  # noqa: SLF001
-        future._fn = None  # noqa: SLF001
-        if future._cond is not None and not future._claim():  # noqa: SLF001
+        me.current = future  # before the claim, which may start the clock of a timeout
+        fn = future._fn
+        future._fn = None
+        if future._cond is not None and not future._claim():
             record.skipped += 1
-            future = fn = None  # type: ignore[assignment]
+            future = fn = me.current = None  # type: ignore[assignment]
             continue
-        submitted_at = future._submitted_at  # noqa: SLF001
+        submitted_at = future._submitted_at
         if submitted_at > now:  # else the task began when the last one ended: a clock reading less
             now = clock()
-        args = future._args  # noqa: SLF001
-        context = future._context  # noqa: SLF001
-        future._args = future._context = None  # noqa: SLF001
-        me.current = future
+        args = future._args
+        context = future._context
+        future._args = future._context = None
         me.since = now
         note_wait(now - submitted_at)
         try:
@@ -131,12 +138,12 @@ def _work(crew: Crew, me: Worker) -> None:
             started, now = now, clock()
             note_run(now - started)
             if striped:
-                publish = future._publish_lock()  # noqa: SLF001
+                publish = future._publish_lock()
                 acquire, release = publish.acquire, publish.release
             acquire()
-            if future._cond is None:  # noqa: SLF001
-                future._result = value  # noqa: SLF001
-                future._state = FINISHED  # noqa: SLF001
+            if future._cond is None:
+                future._result = value
+                future._state = FINISHED
                 release()
             else:
                 release()
@@ -145,7 +152,7 @@ def _work(crew: Crew, me: Worker) -> None:
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
         if now >= record.fold_at:
             record.fold(now)
-            if (me.lent or me.abandoned) and not crew.returns(me):
+            if me.replaced and not crew.returns(me):
                 return
 
 
@@ -175,9 +182,9 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
 def _finish(me: Worker, future: Future[Any], value: Any) -> None:
     """Publish to somebody who waits."""
     try:
-        if not future._finish(value):  # noqa: SLF001
+        if not future._finish(value):
             _count_late(me)
-    except BaseException as exc:  # noqa: BLE001 - a done-callback is user code
+    except BaseException as exc:
         logger.critical("a done-callback of %r ended with %r", future, exc, exc_info=exc)
 
 
@@ -187,10 +194,10 @@ def _fail(me: Worker, future: Future[Any], exc: BaseException) -> None:
     exc.__traceback__ = traceback = traceback and traceback.tb_next
     me.record.failed += 1
     try:
-        if not future._fail(exc, traceback):  # noqa: SLF001
+        if not future._fail(exc, traceback):
             me.record.failed -= 1
             _count_late(me)
-    except BaseException as fatal:  # noqa: BLE001 - a done-callback is user code
+    except BaseException as fatal:
         logger.critical("a done-callback of %r ended with %r", future, fatal, exc_info=fatal)
     finally:
         del exc, traceback
@@ -200,34 +207,34 @@ def _count_late(me: Worker) -> None:
     """The future had ended with a timeout: this run belongs to no result."""
     me.record.runs.pop()
     me.record.late += 1
-    me.record.fold_at = 0.0  # the loop is to look whether the worker was given up
+    me.look_up()
 
 
 def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) -> None:
     """Run a task that was taken from the backlog on the calling thread, as a worker would."""
-    fn = future._fn  # noqa: SLF001
-    future._fn = None  # noqa: SLF001
-    if future._cond is not None and not future._claim():  # noqa: SLF001
+    fn = future._fn
+    future._fn = None
+    if future._cond is not None and not future._claim():
         record.skipped += 1
         return
-    args, context = future._args, future._context  # noqa: SLF001
-    future._args = future._context = None  # noqa: SLF001
+    args, context = future._args, future._context
+    future._args = future._context = None
     started = clock()
-    record.waits.append(started - future._submitted_at)  # noqa: SLF001
+    record.waits.append(started - future._submitted_at)
     try:
         value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
     except BaseException as exc:  # noqa: BLE001 - it is the task's result
         record.runs.append(clock() - started)
         exc.__traceback__ = traceback = exc.__traceback__ and exc.__traceback__.tb_next
         record.failed += 1
-        if not future._fail(exc, traceback):  # noqa: SLF001
+        if not future._fail(exc, traceback):
             record.failed -= 1
             record.runs.pop()
             record.late += 1
         del traceback
     else:
         record.runs.append(clock() - started)
-        if not future._finish(value):  # noqa: SLF001
+        if not future._finish(value):
             record.runs.pop()
             record.late += 1
 
@@ -249,7 +256,7 @@ class Task:
     @property
     def label(self) -> str | None:
         """The label it was submitted with; None outside a pool, or without one."""
-        origin: Any = self._future and self._future._origin  # noqa: SLF001
+        origin: Any = self._future and self._future._origin
         return None if origin is None else origin.label
 
     @property
@@ -270,11 +277,11 @@ class Task:
 
     def _reason(self) -> BaseException | None:
         future = self._future
-        cond = None if future is None else future._cond  # noqa: SLF001
+        cond = None if future is None else future._cond
         if future is None or type(cond) is not _Condition:
             return None
-        if future._exception is not None:  # noqa: SLF001
-            return future._exception  # noqa: SLF001
+        if future._exception is not None:
+            return future._exception
         if cond.cancel_requested:
             return TaskCancelled(f"{self.label or 'the task'} was cancelled", task=self.label)
         return None
