@@ -50,9 +50,11 @@ class SimEventLoop(asyncio.BaseEventLoop):
         try:
             return self.run_until_complete(coroutine)
         finally:
-            self._end_tasks()
-            self.run_until_complete(self.shutdown_asyncgens())
-            self.close()
+            try:
+                self._end_tasks()
+                self.run_until_complete(self.shutdown_asyncgens())
+            finally:
+                self.close()
 
     def _end_tasks(self) -> None:
         left = asyncio.all_tasks(self)

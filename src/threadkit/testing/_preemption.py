@@ -53,9 +53,10 @@ class Preemption:
 
     def _add_module(self, choice: str | ModuleType) -> None:
         module = importlib.import_module(choice) if isinstance(choice, str) else choice
-        if module.__file__ is None:
+        file = getattr(module, "__file__", None)
+        if file is None:
             raise ValueError(f"preempt: {module.__name__} has no source file")
-        path = os.path.realpath(module.__file__)
+        path = os.path.realpath(file)
         if hasattr(module, "__path__"):
             self._folders += (f"{Path(path).parent}{os.sep}",)
         else:

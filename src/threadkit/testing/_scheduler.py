@@ -270,9 +270,9 @@ class Scheduler:
                 seen = self.steps
         except BaseException as exc:
             # A KeyboardInterrupt, or a stall: the thread that has the turn aborts at its next
-            # point and then wakes main.
+            # point and then wakes main. The interrupt may come when the turn has just come too.
             self.fail(exc)
-            if me is self._main:
+            if me is self._main and self.current is not me:
                 me.baton.acquire(True, _UNWIND_TIMEOUT)
             raise Abort from exc
 
@@ -289,8 +289,9 @@ class Scheduler:
 
     def begin(self, name: str) -> None:
         """Make the calling thread the main one of a run."""
-        if self.current is not None or self.aborting:
-            raise RuntimeError("this SimRuntime is running, or has failed: make another one")
+        if self.current is not None:
+            raise RuntimeError("this SimRuntime is running already")
+        self.failure = None
         main = self.spawn(name, threading.current_thread(), daemon=True)
         main.thread_ident = _thread.get_ident()
         self.current = self._main = main
@@ -368,7 +369,7 @@ class Scheduler:
             if threading.Thread.is_alive(actor.thread):
                 stuck.append(actor.name)
         self._unwinding = False
-        self.aborting = self.failure is not None
+        self.aborting = False
         self.current = self._main = None
         self.actors.clear()
         self.runnable.clear()

@@ -51,8 +51,8 @@ class SimRuntime:
 
     Thread safety: it is what runs the threads; only they and the caller of `run` may use it.
 
-    Lifetime: `run` may be called again after a run that succeeded. Whatever happens, no thread of
-    a run outlives it. Outside `run` its primitives work as long as nothing has to wait.
+    Lifetime: `run` may be called again; the clock and the seed's choices go on. Whatever happens,
+    no thread of a run outlives it. Outside `run` its primitives work while nothing has to wait.
 
     Args:
         seed: Any integer.
