@@ -5,6 +5,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_errors`: what can go wrong, graded by who must act.
 * `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
 * `_failures`: exceptions with their story, grades for any of them, the log they all come to.
+* `_queues`: `MessageQueue`, between threads and coroutines, whose every drop is counted.
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
 * `_futures`: the light Future that pools hand out.
 * `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
@@ -64,6 +65,7 @@ from threadkit._pool import (
     Task,
     current_task,
 )
+from threadkit._queues import DropReason, MessageQueue, Overflow, QueueStatistics
 from threadkit._runtime import REAL, Runtime
 
 __version__ = "0.1.0"
@@ -72,6 +74,7 @@ __all__ = [
     "REAL",
     "CacheError",
     "DependencyCycle",
+    "DropReason",
     "DynamicThreadPool",
     "ErrorLog",
     "ErrorLogStatistics",
@@ -86,7 +89,9 @@ __all__ = [
     "LoadCycle",
     "LoadFailed",
     "LoggingSink",
+    "MessageQueue",
     "NearExhaustion",
+    "Overflow",
     "PoolClosed",
     "PoolError",
     "PoolStatistics",
@@ -95,6 +100,7 @@ __all__ = [
     "QueueEmpty",
     "QueueError",
     "QueueFull",
+    "QueueStatistics",
     "Rejected",
     "ResourceError",
     "RestartsExhausted",
