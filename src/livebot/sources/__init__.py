@@ -1,0 +1,31 @@
+"""Where events come from: Douyin's own protocol, local relays, recordings, a simulated room.
+
+- `DouyinSource`: the platform's WebSocket, given its address.
+- `Simulator`: a local server that speaks the same protocol, with faults on command.
+- `read_recording`, `Recorder`: rooms as JSON lines.
+"""
+
+from __future__ import annotations
+
+from livebot.sources.connection import Backoff
+from livebot.sources.douyin import DouyinSource
+from livebot.sources.endpoint import Endpoint
+from livebot.sources.faults import Faults
+from livebot.sources.recording import Recorder, read_recording, shipped_room
+from livebot.sources.serverlog import SimulatorStatistics
+from livebot.sources.simulator import Simulator
+from livebot.sources.tally import FeedState, SourceStatistics
+
+__all__ = [
+    "Backoff",
+    "DouyinSource",
+    "Endpoint",
+    "Faults",
+    "FeedState",
+    "Recorder",
+    "Simulator",
+    "SimulatorStatistics",
+    "SourceStatistics",
+    "read_recording",
+    "shipped_room",
+]

@@ -1,0 +1,110 @@
+"""One WebSocket, opened with `websocket-client` and limited in what it will take."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+import websocket
+
+from livebot.sources.endpoint import Endpoint
+
+__all__ = ["MESSAGE_LIMIT_BYTES", "Dial", "Socket", "dial"]
+
+MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class Socket(Protocol):
+    """What a connection uses of an open WebSocket."""
+
+    def recv_data(self) -> tuple[int, bytes]:
+        """The next data or close message; pings are answered on the way."""
+        ...
+
+    def send_binary(self, payload: bytes, /) -> object:
+        """Send one binary message. Any thread may."""
+        ...
+
+    def abort(self) -> None:
+        """Wake every thread that reads or writes, for good. Any thread may, at any time."""
+        ...
+
+    def shutdown(self) -> None:
+        """Give the descriptor back."""
+        ...
+
+
+Dial = Callable[[Endpoint, float, float], Socket]
+"""Opens a WebSocket: endpoint, seconds to connect, seconds a read or write may wait."""
+
+
+class _LimitedFrames(websocket.frame_buffer):
+    """Refuses a frame by its announced length, before its bytes are read into memory."""
+
+    def recv_length(self) -> None:
+        super().recv_length()
+        _check(self.length or 0)
+
+
+class _LimitedMessage(websocket.continuous_frame):
+    """Refuses a fragmented message that grows past the limit."""
+
+    def add(self, frame: websocket.ABNF) -> None:
+        super().add(frame)
+        _check(len(self.cont_data[1]) if self.cont_data else 0)
+
+
+def _check(size_bytes: int) -> None:
+    if size_bytes > MESSAGE_LIMIT_BYTES:
+        raise websocket.WebSocketPayloadException(
+            f"a message of {size_bytes} bytes is over the limit of {MESSAGE_LIMIT_BYTES}"
+        )
+
+
+class _OpenSocket:
+    """`Socket` over `websocket-client`."""
+
+    def __init__(self, client: websocket.WebSocket) -> None:
+        self._client = client
+        self._raw = client.sock  # the client forgets its socket; abort must still find it
+        self.recv_data = client.recv_data
+        self.send_binary = client.send_binary
+        self.shutdown = client.shutdown
+
+    def abort(self) -> None:
+        # The plain socket's shutdown, also under TLS: SSLSocket's own would drop the session while
+        # another thread reads, and that thread would take ciphertext for frames. No close frame:
+        # the platform does not answer one, and sending it could block.
+        try:
+            if self._raw is not None:
+                socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
+        except OSError:
+            pass  # closed already
+
+
+def dial(endpoint: Endpoint, connect_timeout: float, io_timeout: float) -> Socket:
+    """Open a WebSocket.
+
+    Blocks: `connect_timeout` seconds for each step (reach the host, TLS, handshake).
+
+    Args:
+        endpoint: Where to. An Origin among its headers replaces the one made of the URL.
+        connect_timeout: Seconds.
+        io_timeout: Seconds a read or write may wait afterwards.
+
+    Raises:
+        WebSocketException: The handshake failed.
+        OSError: The host cannot be reached.
+    """
+    client = websocket.WebSocket(enable_multithread=True)
+    client.frame_buffer = _LimitedFrames(client.frame_buffer.recv, skip_utf8_validation=True)
+    client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
+    headers = dict(endpoint.headers)
+    named = {name.lower(): name for name in headers}
+    origin = headers.pop(named["origin"]) if "origin" in named else None
+    client.connect(  # type: ignore[no-untyped-call]
+        endpoint.url, header=headers, origin=origin, timeout=connect_timeout
+    )
+    client.settimeout(io_timeout)
+    return _OpenSocket(client)

@@ -1,0 +1,143 @@
+"""Douyin's own WebSocket: frames in, events out, acknowledgements and heartbeats back.
+
+The user supplies the address and headers a browser would connect with, or a command that prints
+them; this module makes no signatures and fetches no pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from livebot.messages import Control
+from livebot.sources import webcast_pb2 as webcast
+from livebot.sources.connection import Backoff, FeedClosed, OnState, Reply
+from livebot.sources.decoding import decode
+from livebot.sources.dialing import Dial, dial
+from livebot.sources.endpoint import Endpoint, with_query
+from livebot.sources.feed import Emit, Feed
+from livebot.sources.keeper import Liveness
+from livebot.sources.wire import (
+    HEARTBEAT,
+    MalformedFrame,
+    ack,
+    cursor_of,
+    read_frame,
+    read_response,
+)
+from threadkit import REAL, Runtime
+
+__all__ = ["DouyinSource"]
+
+_ORIGIN = "https://live.douyin.com"
+
+
+class DouyinSource(Feed):
+    """The events of one live room, over the platform's WebSocket.
+
+    ```
+    source = DouyinSource(url, headers={"Cookie": "ttwid=..."}, emit=queue.put_nowait)
+    source.start()
+    ...
+    source.stop()
+    ```
+
+    A lost connection is reopened where it stood (the last cursor), a repeated message is left out
+    by its id, and what cannot be read is counted and skipped. A response is acknowledged once its
+    events are handed over, so what is lost with a connection is sent again.
+
+    Thread safety, lifetime, arguments and errors: as of `Feed`, with these in place of `liveness`.
+
+    Args:
+        url: The address, or a callable that returns an `Endpoint` and is asked before each attempt.
+        headers: Sent with the handshake, when `url` is a string; Origin is the live site's unless
+            given.
+        emit: Takes each event without blocking.
+        on_state: Told each new state and a sentence about it.
+        name: Begins log lines and names threads.
+        heartbeat_every: Seconds; the platform cuts a quiet client after 20 to 30.
+        silence: Seconds without a frame after which the connection counts as dead.
+        connect_timeout: Seconds for one attempt.
+        backoff: The pauses between attempts.
+        seed: Of the jitter.
+        dial: Opens one socket; tests hand in their own.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], Endpoint],
+        *,
+        headers: Mapping[str, str] | None = None,
+        emit: Emit,
+        on_state: OnState | None = None,
+        name: str = "douyin",
+        heartbeat_every: float = 10.0,
+        silence: float = 45.0,
+        connect_timeout: float = 10.0,
+        backoff: Backoff | None = None,
+        seed: int | None = None,
+        runtime: Runtime = REAL,
+        dial: Dial = dial,
+    ) -> None:
+        super().__init__(
+            url,
+            headers=headers,
+            emit=emit,
+            on_state=on_state,
+            name=name,
+            liveness=Liveness(HEARTBEAT, heartbeat_every, silence),
+            connect_timeout=connect_timeout,
+            backoff=backoff,
+            seed=seed,
+            runtime=runtime,
+            dial=dial,
+        )
+        # Where the feed stood after the last response; touched by the connection's thread alone.
+        self._cursor = ""
+        self._internal_ext = ""
+
+    def _endpoint(self) -> Endpoint:
+        endpoint = super()._endpoint()
+        headers = dict(endpoint.headers)
+        if not any(name.lower() == "origin" for name in headers):
+            headers["Origin"] = _ORIGIN
+        url = endpoint.url
+        if self._cursor:
+            url = with_query(url, cursor=self._cursor, internal_ext=self._internal_ext)
+        return Endpoint(url, headers)
+
+    def _receive(self, data: bytes, reply: Reply) -> bool:
+        received_at = self._monotonic()
+        try:
+            frame = read_frame(data)
+            if frame.payload_type == "close":
+                raise FeedClosed("the server asked to close the connection")
+            if frame.payload_type != "msg":
+                return True
+            response = read_response(frame)
+        except MalformedFrame as exc:
+            self._tally.malformed(exc)
+            return True
+        more = self._hand_over(response, received_at)
+        self._cursor, self._internal_ext = cursor_of(frame, response)
+        if response.need_ack:
+            reply(ack(frame, self._internal_ext))
+            self._tally.count("acks")
+        return more
+
+    def _hand_over(self, response: webcast.Response, received_at: float) -> bool:
+        more = True
+        for message in response.messages:
+            self._tally.received(message.method)
+            if message.msg_id and not self._is_new(str(message.msg_id)):
+                continue
+            try:
+                event = decode(message, received_at)
+            except MalformedFrame as exc:
+                self._tally.malformed(exc)
+                continue
+            if event is None:
+                self._tally.unknown(message.method)
+                continue
+            self._deliver(event)
+            more = more and not (isinstance(event, Control) and event.ended)
+        return more
