@@ -1,0 +1,162 @@
+"""The hierarchy: every error keeps its facts, wherever it is sent."""
+
+import concurrent.futures
+import copy
+import inspect
+import pickle
+import queue
+import sys
+
+import pytest
+
+import threadkit
+from threadkit import Retry, Severity, ThreadkitError
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+# One of each, with every fact given. A class that is missing here fails the test below.
+SAMPLES = {
+    "Rejected": {"component": "pool", "reason": "queue full", "limit": 10, "task": "greet"},
+    "TaskTimeout": {"timeout": 2.5, "task": "greet", "component": "pool"},
+    "TaskStale": {"ttl": 1.0, "waited": 3.25, "task": "greet", "component": "pool"},
+    "QueueFull": {"component": "texts", "maxsize": 64},
+    "QueueEmpty": {"component": "texts"},
+    "QueueClosed": {"component": "texts"},
+    "LoadFailed": {"component": "voices", "key": ("zh", 1), "cause": "OSError: gone"},
+    "LoadCycle": {"component": "voices", "keys": ["a", "b", "a"]},
+    "StopTimeout": {"component": "app", "laggards": ["tts", "web"], "timeout": 30.0},
+    "DependencyCycle": {"component": "app", "cycle": ["a", "b", "a"]},
+    "RestartsExhausted": {"component": "tts", "restarts": 3, "per": 60.0},
+    "Superseded": {"component": "tts", "generation": 1, "current": 3},
+    "Exhausted": {"metric": "memory", "used": 99.0, "limit": 100.0},
+    "NearExhaustion": {"metric": "memory", "used": 80.0, "limit": 100.0, "seconds_left": 12.0},
+    "ResourceError": {"metric": "memory", "used": 1.0, "limit": 2.0, "message": "odd"},
+}
+BY_MESSAGE = {"component": "pool", "task": "greet", "retry_after": 1.5}
+
+
+def hierarchy(base=ThreadkitError):
+    classes = {base}
+    for cls in base.__subclasses__():
+        if cls.__module__.startswith("threadkit"):
+            classes |= hierarchy(cls)
+    return classes
+
+
+CLASSES = sorted(hierarchy(), key=lambda cls: cls.__name__)
+
+
+def sample(cls):
+    if cls is threadkit.StartupError:
+        return cls.of("app", {"audio": OSError(19, "no device"), "web": ValueError("port")})
+    if cls.__name__ in SAMPLES:
+        return cls(**SAMPLES[cls.__name__])
+    return cls("something is wrong", **BY_MESSAGE)
+
+
+def facts(exc):
+    """The facts, with exceptions, which compare by identity, made comparable."""
+    return {
+        name: repr(value) if name in {"failed", "_exceptions"} else value
+        for name, value in vars(exc).items()
+    }
+
+
+@pytest.fixture(params=CLASSES, ids=lambda cls: cls.__name__)
+def error(request):
+    return sample(request.param)
+
+
+class TestEveryError:
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    def test_pickling_keeps_its_facts(self, error, protocol):
+        back = pickle.loads(pickle.dumps(error, protocol))
+        assert type(back) is type(error)
+        assert str(back) == str(error)
+        assert facts(back) == facts(error)
+        assert (back.severity, back.retry) == (error.severity, error.retry)
+
+    @pytest.mark.parametrize("copier", [copy.copy, copy.deepcopy])
+    def test_copying_keeps_its_facts(self, error, copier):
+        back = copier(error)
+        assert type(back) is type(error)
+        assert facts(back) == facts(error)
+
+    def test_a_note_travels_with_it(self, error):
+        error.__notes__ = ["submitted at app.py:3 in main"]
+        assert pickle.loads(pickle.dumps(error)).__notes__ == error.__notes__
+
+    def test_it_keeps_what_its_constructor_was_given(self, error):
+        given = SAMPLES.get(type(error).__name__, {})
+        for name, value in given.items():
+            if name not in {"message", "cause"}:
+                kept = getattr(error, name)
+                assert kept == (tuple(value) if isinstance(value, list) else value)
+
+    def test_it_has_the_common_facts(self, error):
+        assert isinstance(error.severity, Severity)
+        assert isinstance(error.retry, Retry)
+        assert error.component is None or isinstance(error.component, str)
+        assert error.task is None or isinstance(error.task, str)
+        assert error.retry_after is None or isinstance(error.retry_after, float)
+
+    def test_its_docstring_says_when_it_is_raised_or_what_it_is_the_base_of(self, error):
+        assert inspect.getdoc(type(error)).startswith(("Raised ", "Base of "))
+
+    def test_it_is_public(self, error):
+        assert getattr(threadkit, type(error).__name__) is type(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "builtin"),
+    [
+        ("PoolClosed", RuntimeError),
+        ("WorkerLost", concurrent.futures.BrokenExecutor),
+        ("TaskTimeout", TimeoutError),
+        ("TaskStale", TimeoutError),
+        ("TaskCancelled", concurrent.futures.CancelledError),
+        ("QueueFull", queue.Full),
+        ("QueueEmpty", queue.Empty),
+        ("QueueClosed", queue.Full),
+        ("QueueClosed", queue.Empty),
+        ("LoadCycle", RuntimeError),
+        ("StartupError", BaseExceptionGroup),
+        ("StopTimeout", TimeoutError),
+        ("DependencyCycle", ValueError),
+    ],
+)
+def test_code_that_catches_the_builtin_catches_it(name, builtin):
+    assert issubclass(getattr(threadkit, name), builtin)
+
+
+def test_a_user_subclass_with_its_own_constructor_pickles_too():
+    error = MicrophoneLost("usb", attempts=3)
+    back = pickle.loads(pickle.dumps(error))
+    assert (str(back), back.device, back.attempts) == ("usb is gone", "usb", 3)
+
+
+class MicrophoneLost(threadkit.LifecycleError):
+    def __init__(self, device, *, attempts):
+        super().__init__(f"{device} is gone", component="audio")
+        self.device = device
+        self.attempts = attempts
+
+
+class TestStartupError:
+    def test_it_can_be_split_by_cause(self):
+        error = sample(threadkit.StartupError)
+        broken, rest = error.split(OSError)
+        assert [type(exc) for exc in broken.exceptions] == [OSError]
+        assert [type(exc) for exc in rest.exceptions] == [ValueError]
+
+    def test_its_sentence_names_every_component_and_cause(self):
+        text = str(sample(threadkit.StartupError))
+        assert "audio: [Errno 19] no device" in text
+        assert "web: port" in text
+
+    def test_its_causes_pickle_with_it(self):
+        back = pickle.loads(pickle.dumps(sample(threadkit.StartupError)))
+        assert back.failed["audio"].errno == 19
+        assert [type(exc) for exc in back.exceptions] == [OSError, ValueError]
+        assert back.failed["audio"] is back.exceptions[0]
