@@ -6,13 +6,14 @@
 * `_groups`: counts, rates and one story per fingerprint.
 * `_sinks`: logging, JSON lines, any callable; `_delivery` feeds each from a queue and a thread.
 * `_hooks`: threading's, sys's and asyncio's last resorts, chained.
-* `_log`: `ErrorLog`, the one place all of it comes to.
+* `_log`: `ErrorLog`, the one place all of it comes to; `_ledger` keeps its books.
 """
 
 from threadkit._failures._failure import Failure, Site, UnreadFailure, submit_site, submit_stack
 from threadkit._failures._grading import Verdict, classify, register_verdict
 from threadkit._failures._groups import FailureGroup
-from threadkit._failures._log import ErrorLog, ErrorLogStatistics
+from threadkit._failures._ledger import ErrorLogStatistics
+from threadkit._failures._log import ErrorLog
 from threadkit._failures._sinks import FailureEvent, JsonLinesSink, LoggingSink, SinkStatistics
 
 __all__ = [

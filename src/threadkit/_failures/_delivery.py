@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
@@ -68,6 +69,8 @@ class Delivery:
         self._queue = self._runtime.simple_queue()
         self._thread: Thread | None = None
         self._ident: int | None = None
+        self._is_telling = False
+        self._late: deque[FailureEvent] = deque()
         # Whoever pops the token starts the thread. deque.pop is atomic, with and without a GIL;
         # a lock could be met again by a finalizer that runs while the thread is being started.
         self._start_token = deque([True])
@@ -101,6 +104,8 @@ class Delivery:
     def put_locked(self, event: FailureEvent) -> None:
         if self._queue.qsize() >= self._queue_size:
             self._dropped += 1
+        elif sys.is_finalizing():  # a put would hand the event to a thread that is no more
+            self._late.append(event)
         else:
             self._queue.put(event)
 
@@ -141,6 +146,13 @@ class Delivery:
         self._queue.put(marker.set)
         return marker
 
+    def tell_here(self) -> None:
+        """Tell on the caller's thread what came when none but the caller's ran any more."""
+        if self._is_telling or not getattr(self._sink, "takes_no_locks", False):
+            return
+        while self._late:
+            self._tell(self._late.popleft())
+
     def stop(self) -> None:
         """Let the thread end once all that was put before has been delivered."""
         self._queue.put(None)
@@ -160,7 +172,7 @@ class Delivery:
             failed=self._failed,
             suppressed=self._suppressed,
             dropped=self._dropped,
-            waiting=self._queue.qsize(),
+            waiting=self._queue.qsize() + len(self._late),
         )
 
     def _run(self) -> None:
@@ -178,6 +190,7 @@ class Delivery:
         self._close_sink()
 
     def _tell(self, event: FailureEvent) -> None:
+        self._is_telling = True
         try:
             self._sink(event)
         except BaseException:
@@ -186,6 +199,8 @@ class Delivery:
                 logger.warning("sink %s raised; its failures are counted", self.name, exc_info=True)
         else:
             self._delivered += 1
+        finally:
+            self._is_telling = False
 
     def _close_sink(self) -> None:
         close = getattr(self._sink, "close", None)

@@ -60,10 +60,11 @@ class Story:
     Source lines are read only when it is printed.
     """
 
-    __slots__ = ("_notes", "_report")
+    __slots__ = ("_notes", "_report", "message")
 
     def __init__(self, failure: Failure) -> None:
         exc = failure.restored()
+        self.message = message_of(failure)
         self._report = tracebacks.TracebackException(
             type(exc), exc, exc.__traceback__, lookup_lines=False, compact=True
         )
@@ -86,23 +87,23 @@ class Group:
         "first_at",
         "first_seen",
         "last_seen",
-        "message",
         "retry",
         "severity",
         "story",
         "task",
     )
 
-    def __init__(self, failure: Failure, fingerprint: str, now: float) -> None:
+    def __init__(self, failure: Failure, fingerprint: str, retry: Retry, now: float) -> None:
         cls = type(failure.exception)
         self.fingerprint = fingerprint
         self.exception_type = f"{cls.__module__}.{cls.__qualname__}"
-        self.message = ""
         self.severity = Severity.INFO
-        self.retry = Retry.NEVER
+        self.retry = retry
         self.count = 0
-        self.first_seen = failure.at
+        self.first_seen = self.last_seen = failure.at
         self.first_at = now
+        self.component = failure.component
+        self.task = failure.task
         self.story: Story | None = None
         # [bucket number, count] of the buckets in which anything happened, oldest first.
         self.buckets: deque[list[int]] = deque(maxlen=_BUCKETS)
@@ -120,9 +121,9 @@ class Group:
             self.buckets.append([number, 1])
 
     def within(self, window: float, now: float) -> int:
-        """How many were recorded in the last `window` seconds, in whole buckets."""
-        oldest = int(now / _BUCKET) - math.ceil(window / _BUCKET)
-        return sum(count for number, count in self.buckets if number > oldest)
+        """How many were recorded in the last `window` seconds, the oldest bucket whole."""
+        oldest = int((now - window) / _BUCKET)
+        return sum(count for number, count in self.buckets if number >= oldest)
 
     def is_spiking(self, now: float) -> bool:
         """Whether the last 30 s hold far more than the ten minutes before them led to expect.
@@ -139,7 +140,7 @@ class Group:
         return FailureGroup(
             fingerprint=self.fingerprint,
             exception_type=self.exception_type,
-            message=self.message,
+            message=self.story.message if self.story is not None else "",
             severity=self.severity,
             retry=self.retry,
             count=self.count,

@@ -6,7 +6,10 @@ the thread that failed nor the other sinks; what finds no room is dropped and co
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import glob
+import itertools
 import json
 import logging
 import os
@@ -106,11 +109,15 @@ class LoggingSink:
         )
 
 
+_aside = itertools.count()  # tells files put aside in one microsecond apart
+
+
 class JsonLinesSink:
     """Appends one JSON object a line to a file, and keeps a few full files beside it.
 
-    `failures.jsonl` is the newest, `failures.jsonl.1` the one before. Several processes may
-    share the file: a line is one write, and each notices when another has rotated it.
+    `failures.jsonl` is the newest; one that is full gets the time of its end as a suffix. Several
+    processes may share the file: each appends whole lines, notices when another has put the file
+    aside, and gives what it puts aside a name of its own.
 
     Thread safety: called by one thread at a time.
 
@@ -124,6 +131,9 @@ class JsonLinesSink:
     Raises:
         ValueError: `max_bytes` or `backups` is less than 1.
     """
+
+    takes_no_locks = True
+    """It may be called even while the interpreter is being torn down: see `ErrorLog.add_sink`."""
 
     def __init__(
         self, path: str | os.PathLike[str], *, max_bytes: int = 10_000_000, backups: int = 3
@@ -141,7 +151,8 @@ class JsonLinesSink:
             "utf-8", "backslashreplace"
         )
         fd = self._open_for(len(line))
-        os.write(fd, line)
+        while line:  # one write, unless the disk is about to be full
+            line = line[os.write(fd, line) :]
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
@@ -170,7 +181,7 @@ class JsonLinesSink:
         written = os.fstat(self._fd).st_size
         if written and written + size > self._max_bytes:
             self.close()
-            self._rotate()
+            self._put_aside()
             self._fd = self._open()
         return self._fd
 
@@ -184,14 +195,15 @@ class JsonLinesSink:
         except FileNotFoundError:
             return True
 
-    def _rotate(self) -> None:
-        names = [self._path, *(self._backup(n) for n in range(1, self._backups + 1))]
-        for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
-            if newer.exists():
-                newer.replace(older)
-
-    def _backup(self, number: int) -> Path:
-        return self._path.with_name(f"{self._path.name}.{number}")
+    def _put_aside(self) -> None:
+        """Give the full file its own name, and delete the oldest of those beyond `backups`."""
+        ended = dt.datetime.now(dt.timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
+        aside = f"{self._path.name}.{ended}.{os.getpid()}.{next(_aside)}"
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            self._path.rename(self._path.with_name(aside))
+        full = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.*T*.*"))
+        for oldest in full[: -self._backups]:
+            oldest.unlink(missing_ok=True)
 
 
 def facts_of(event: FailureEvent) -> dict[str, Any]:
