@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 from threadkit import ErrorLog, Failure, Retry, Severity
-from threadkit.testing import SimRuntime, explore
+from threadkit.testing import ScheduleFailed, SimRuntime, explore
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
@@ -381,6 +381,12 @@ class TestConcurrency:
 
     def test_the_schedules_above_would_find_a_missing_lock(self):
         class NoLock:
+            def acquire(self, blocking=True):
+                return True
+
+            def release(self):
+                pass
+
             def __enter__(self):
                 return True
 
@@ -402,12 +408,13 @@ class TestConcurrency:
             assert errors.statistics().recorded == 2
             assert errors.groups()[0].count == 2
 
-        with pytest.raises(Exception, match="seed"):
+        with pytest.raises(ScheduleFailed) as failed:
             explore(
                 scenario,
                 150,
                 preempt=["threadkit._failures._ledger", "threadkit._failures._groups"],
             )
+        assert type(failed.value.__cause__) is AssertionError
 
     def test_real_threads_lose_nothing_either(self, errors):
         def record(number):
