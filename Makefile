@@ -1,0 +1,79 @@
+# `make help` lists the targets. Each makes .venv and installs what it needs first.
+.DEFAULT_GOAL := help
+.PHONY: help demo test stress lint types bench bench-quick docs proto check clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOUND := libportaudio2
+SOUND_TESTS := $(SOUND) pulseaudio pulseaudio-utils libasound2-plugins
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+
+demo: $(VENV)/demo ## a live room on this machine, spoken: Ctrl-C ends it (ARGS="--seconds 30")
+	@scripts/system-packages sound $(SOUND)
+	$(BIN)/livebot demo $(ARGS)
+
+test: $(VENV)/test ## every test but the stress tests
+	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
+	$(BIN)/python -m pytest $(ARGS)
+
+stress: $(VENV)/test ## the long hammers
+	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
+	$(BIN)/python -m pytest tests/stress -m stress -s $(ARGS)
+
+lint: $(VENV)/dev ## style, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/dev ## mypy and pyright, both strict
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+check: test lint types ## all that CI runs
+
+bench: $(VENV)/bench ## every benchmark, and a report with plots in out/
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/bench ## every benchmark within 5 minutes
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+docs: $(VENV)/docs ## the documentation as a web site in site/
+	$(BIN)/mkdocs build --strict
+
+proto: $(VENV)/dev ## compile webcast.proto again
+	cd src/livebot/sources && ../../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. webcast.proto
+
+clean: ## remove all that these targets made
+	rm -rf $(VENV) out site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+
+# One stamp a set of packages; each is made anew when pyproject.toml or the constraints change.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages "a virtual environment" python3-venv
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+
+$(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[livebot]'
+	@touch $@
+
+$(VENV)/test: $(VENV)/demo
+	$(PIP) --editable '.[livebot]' --group test
+	@touch $@
+
+$(VENV)/dev: $(VENV)/test
+	$(PIP) --editable '.[livebot]' --group dev
+	@touch $@
+
+$(VENV)/bench: $(VENV)/test
+	$(PIP) --editable '.[livebot,bench]' --group test
+	@touch $@
+
+$(VENV)/docs: $(VENV)/dev
+	$(PIP) --group docs
+	@touch $@

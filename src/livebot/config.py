@@ -1,0 +1,66 @@
+"""Settings: frozen and validated. The only reader of files and environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["PipelineSettings", "ReplySettings", "Settings", "VoiceSettings"]
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PipelineSettings(_Frozen):
+    """Sizes of the stages between the feed and the voice."""
+
+    message_queue_size: int = Field(2000, ge=1)
+    """Events that may wait to be looked at; the least important are dropped beyond."""
+    processing_workers: int = Field(4, ge=1)
+    text_queue_size: int = Field(30, ge=1)
+    """Sentences that may wait to be spoken; the least important are dropped beyond."""
+    text_ttl: Seconds = 20.0
+    """Seconds after which a waiting sentence is worth nothing any more."""
+    ageing: Seconds = 8.0
+    """Seconds of waiting that lift a sentence by one level of priority."""
+
+
+class VoiceSettings(_Frozen):
+    """How sentences become sound."""
+
+    workers: int = Field(2, ge=1)
+    """Synthesis threads; each owns one worker process."""
+    lookahead: int = Field(3, ge=1)
+    """Sentences synthesised ahead of the one that is heard."""
+    rate: int = Field(220, ge=80, le=450)
+    """Words a minute, as the engine counts them."""
+    volume: Share = 1.0
+    cache_directory: Path | None = None
+    """Where synthesised audio is kept between runs; None keeps it in memory only."""
+    cache_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+
+
+class ReplySettings(_Frozen):
+    """What is said. Several templates of a kind are picked from at random; none: not spoken."""
+
+    chat: tuple[str, ...] = ("{name}说，{text}",)
+    gift: tuple[str, ...] = ("感谢{name}送的{count}个{gift}", "谢谢{name}的{gift}，{count}个")
+    like: tuple[str, ...] = ()
+    member: tuple[str, ...] = ("欢迎{name}",)
+    follow: tuple[str, ...] = ("感谢{name}的关注",)
+    share: tuple[str, ...] = ("感谢{name}的分享",)
+    fansclub: tuple[str, ...] = ("感谢{name}支持粉丝团",)
+
+
+class Settings(_Frozen):
+    """Everything the bot can be told."""
+
+    pipeline: PipelineSettings = PipelineSettings()
+    voice: VoiceSettings = VoiceSettings()
+    replies: ReplySettings = ReplySettings()
