@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import string
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 __all__ = ["PipelineSettings", "ReplySettings", "Settings", "VoiceSettings"]
 
@@ -46,16 +47,36 @@ class VoiceSettings(_Frozen):
     cache_bytes: int = Field(64 * 1024 * 1024, ge=1024)
 
 
+def _templates(*placeholders: str) -> AfterValidator:
+    """Refuses templates with other placeholders than these, so that no reply fails later."""
+    allowed = " and ".join(f"{{{name}}}" for name in placeholders)
+
+    def check(templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            try:
+                names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+            except ValueError as exc:
+                raise ValueError(f"{template!r}: {exc}; it may hold {allowed}") from exc
+            if not set(names) <= set(placeholders):
+                raise ValueError(f"{template!r} may hold {allowed}")
+        return templates
+
+    return AfterValidator(check)
+
+
 class ReplySettings(_Frozen):
     """What is said. Several templates of a kind are picked from at random; none: not spoken."""
 
-    chat: tuple[str, ...] = ("{name}说，{text}",)
-    gift: tuple[str, ...] = ("感谢{name}送的{count}个{gift}", "谢谢{name}的{gift}，{count}个")
-    like: tuple[str, ...] = ()
-    member: tuple[str, ...] = ("欢迎{name}",)
-    follow: tuple[str, ...] = ("感谢{name}的关注",)
-    share: tuple[str, ...] = ("感谢{name}的分享",)
-    fansclub: tuple[str, ...] = ("感谢{name}支持粉丝团",)
+    chat: Annotated[tuple[str, ...], _templates("name", "text")] = ("{name}说，{text}",)
+    gift: Annotated[tuple[str, ...], _templates("name", "gift", "count")] = (
+        "感谢{name}送的{count}个{gift}",
+        "谢谢{name}的{gift}，{count}个",
+    )
+    like: Annotated[tuple[str, ...], _templates("name", "count")] = ()
+    member: Annotated[tuple[str, ...], _templates("name")] = ("欢迎{name}",)
+    follow: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}的关注",)
+    share: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}的分享",)
+    fansclub: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}支持粉丝团",)
 
 
 class Settings(_Frozen):

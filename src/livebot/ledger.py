@@ -1,0 +1,161 @@
+"""The ledger: every event that could be spoken is in exactly one place until it has ended."""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from livebot.messages import Event
+from threadkit import REAL, Runtime
+
+__all__ = ["Entry", "Ledger", "LedgerStatistics", "Stage"]
+
+_DELAYS_KEPT = 10_000  # enough for an evening of speech; older ones make room
+
+
+class Stage(enum.Enum):
+    """Where an event is on its way from the feed to the ear."""
+
+    RECEIVED = "waiting to be looked at"
+    PROCESSING = "being looked at"
+    TEXT = "waiting to be spoken"
+    SPEECH = "being synthesised or played"
+    ENDED = "ended"
+
+
+@dataclass(eq=False)
+class Entry:
+    """One event that could be spoken, on its way. Only the `Ledger` changes its stage."""
+
+    event: Event
+    stage: Stage = field(default=Stage.RECEIVED)
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class LedgerStatistics:
+    """The books at one moment: `received == spoken + pending + sum(dropped.values())`.
+
+    Attributes:
+        received: Events that could be spoken.
+        spoken: Those that were heard to the end.
+        dropped: Those that were not, by reason.
+        waiting: Those still on their way, by stage.
+        other: Events nobody would speak (statistics of the room, for example), by kind.
+        delay_p50: Median seconds from an event's arrival to its first sound; None before any.
+        delay_p95: The 95th percentile of the same.
+    """
+
+    received: int
+    spoken: int
+    dropped: Mapping[str, int]
+    waiting: Mapping[str, int]
+    other: Mapping[str, int]
+    delay_p50: float | None
+    delay_p95: float | None
+
+    @property
+    def pending(self) -> int:
+        """Events still on their way."""
+        return sum(self.waiting.values())
+
+
+class Ledger:
+    """Counts what becomes of every event.
+
+    Entries are counted where they are, not by subtraction, so that the books can disagree: an
+    event lost on the way stays `waiting` for ever, and ending an entry twice raises.
+
+    Thread safety: all methods may be called from any thread.
+
+    Args:
+        on_settled: Called, outside the lock, when the last entry on its way has ended.
+        runtime: Where the lock comes from.
+    """
+
+    def __init__(
+        self, *, on_settled: Callable[[], None] = lambda: None, runtime: Runtime = REAL
+    ) -> None:
+        self._on_settled = on_settled
+        # Guards everything below; held for counting only.
+        self._lock = runtime.lock()
+        self._received = 0
+        self._spoken = 0
+        self._dropped: Counter[str] = Counter()
+        self._waiting: Counter[Stage] = Counter()
+        self._other: Counter[str] = Counter()
+        self._delays: deque[float] = deque(maxlen=_DELAYS_KEPT)
+
+    def ignore(self, event: Event) -> None:
+        """Count an event that is never spoken."""
+        with self._lock:
+            self._other[event.kind] += 1
+
+    def admit(self, event: Event) -> Entry:
+        """Open the entry of an event that could be spoken."""
+        with self._lock:
+            self._received += 1
+            self._waiting[Stage.RECEIVED] += 1
+        return Entry(event)
+
+    def move(self, entry: Entry, stage: Stage) -> None:
+        """Note that an entry has reached the next stage."""
+        with self._lock:
+            self._leave_locked(entry, stage)
+            self._waiting[stage] += 1
+
+    def first_sound(self, delay: float) -> None:
+        """Note how many seconds after its arrival an event was first heard."""
+        with self._lock:
+            self._delays.append(delay)
+
+    def spoken(self, entry: Entry) -> None:
+        """Close an entry: it was heard to its end."""
+        with self._lock:
+            self._leave_locked(entry, Stage.ENDED)
+            self._spoken += 1
+            settled = self._settled_locked()
+        if settled:
+            self._on_settled()
+
+    def drop(self, entry: Entry, reason: str) -> None:
+        """Close an entry: it will not be heard, for this reason."""
+        with self._lock:
+            self._leave_locked(entry, Stage.ENDED)
+            self._dropped[reason] += 1
+            settled = self._settled_locked()
+        if settled:
+            self._on_settled()
+
+    def _settled_locked(self) -> bool:
+        return not any(self._waiting.values())
+
+    def _leave_locked(self, entry: Entry, stage: Stage) -> None:
+        if entry.stage is Stage.ENDED:
+            raise RuntimeError(f"event {entry.event.id} has ended already")
+        self._waiting[entry.stage] -= 1
+        entry.stage = stage
+
+    def statistics(self) -> LedgerStatistics:
+        """The books now, all counted at the same moment."""
+        with self._lock:
+            delays = sorted(self._delays)
+            waiting = {stage.value: count for stage, count in self._waiting.items() if count}
+            return LedgerStatistics(
+                self._received,
+                self._spoken,
+                dict(self._dropped),
+                waiting,
+                dict(self._other),
+                _quantile(delays, 50),
+                _quantile(delays, 95),
+            )
+
+
+def _quantile(ordered: list[float], percent: int) -> float | None:
+    if len(ordered) < 2:  # noqa: PLR2004 - quantiles need two
+        return ordered[0] if ordered else None
+    return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1]

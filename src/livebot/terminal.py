@@ -1,0 +1,111 @@
+"""What people see on a terminal: a live table while the bot works, and a summary at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from livebot.app import Snapshot
+
+__all__ = ["LiveTable", "print_summary", "summary"]
+
+_REFRESH = 4  # pictures a second
+
+
+def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dict[str, Any]:
+    """The closing account as plain data, the same that `--json` writes.
+
+    `received == spoken + pending + sum(dropped.values())` counts the events that can be spoken;
+    `other` counts the rest by kind, and `decoded` is both together.
+    """
+    ledger, player, speech = snapshot.ledger, snapshot.player, snapshot.speech
+    return {
+        "seconds": round(snapshot.seconds, 3),
+        "sent": None if sent is None else sum(sent.values()),
+        "decoded": ledger.received + sum(ledger.other.values()),
+        "received": ledger.received,
+        "spoken": ledger.spoken,
+        "pending": ledger.pending,
+        "dropped": dict(sorted(ledger.dropped.items())),
+        "other": dict(sorted(ledger.other.items())),
+        "delay_seconds": {"p50": ledger.delay_p50, "p95": ledger.delay_p95},
+        "cache": {"hits": speech.cached, "misses": speech.synthesized},
+        "audio": {
+            "sink": player.sink,
+            "seconds": round(player.seconds, 3),
+            "path": None if player.path is None else str(player.path),
+        },
+        "feed": {
+            "state": snapshot.source.state,
+            "duplicates": snapshot.source.duplicates,
+            "malformed": snapshot.source.malformed,
+            "reconnects": snapshot.source.reconnects,
+        },
+    }
+
+
+class LiveTable:
+    """A component that shows the bot at work, where somebody is looking.
+
+    Args:
+        snapshot: Where the figures come from.
+        console: Where to draw; nothing is drawn when it is not a terminal.
+    """
+
+    def __init__(self, snapshot: Callable[[], Snapshot], console: Console) -> None:
+        self._snapshot = snapshot
+        self._live = Live(
+            get_renderable=self._draw,
+            console=console,
+            refresh_per_second=_REFRESH,
+            auto_refresh=console.is_terminal,
+            transient=True,
+        )
+
+    def start(self, ctx: object, /) -> None:
+        self._live.start()
+
+    def stop(self, ctx: object, /) -> None:
+        self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        return _table(self._snapshot())
+
+
+def print_summary(snapshot: Snapshot, console: Console) -> None:
+    """Show what became of the room."""
+    console.print(_table(snapshot))
+
+
+def _table(snapshot: Snapshot) -> RenderableType:
+    ledger, player = snapshot.ledger, snapshot.player
+    table = Table("in", "waiting", "spoken", "dropped", "delay p50", "delay p95", "sound", "feed")
+    table.add_row(
+        str(ledger.received),
+        str(ledger.pending),
+        str(ledger.spoken),
+        str(sum(ledger.dropped.values())),
+        _seconds(ledger.delay_p50),
+        _seconds(ledger.delay_p95),
+        f"{player.seconds:.0f} s",
+        str(snapshot.source.state),
+    )
+    return Group(table, _drops(ledger.dropped), Text(f"sound goes to: {player.sink}", style="dim"))
+
+
+def _drops(dropped: Mapping[str, int]) -> RenderableType:
+    if not dropped:
+        return Text("nothing dropped", style="dim")
+    table = Table("dropped because", "events", box=None, pad_edge=False)
+    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
+        table.add_row(Text(reason), str(count))
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
