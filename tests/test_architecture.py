@@ -53,7 +53,9 @@ def test_every_public_class_is_documented(name):
 
 @pytest.mark.parametrize("package", [threadkit, livebot])
 def test_no_drawer_for_leftovers(package):
-    names = {info.name.split(".")[-1].strip("_") for info in pkgutil.walk_packages(package.__path__)}
+    names = {
+        info.name.split(".")[-1].strip("_") for info in pkgutil.walk_packages(package.__path__)
+    }
     assert names & FORBIDDEN == set()
 
 

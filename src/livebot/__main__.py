@@ -8,12 +8,9 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from livebot import __version__
-
-if TYPE_CHECKING:
-    from livebot.playback import Sink
 
 __all__ = ["main"]
 
@@ -95,7 +92,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         _check_writable(path)
     recording = list(read_recording(arguments.room or shipped_recording()))
     simulator = Simulator(recording, speed=arguments.speed)
-    bot = LiveBot(simulator.url, settings=Settings(), sink=_sink(arguments.wav))
+    bot = LiveBot(simulator.url, settings=Settings(), wav=arguments.wav)
     bot.manager.add("simulator", simulator)
     bot.manager.add("table", LiveTable(bot.snapshot, console))
     code = bot.run(seconds=arguments.seconds)
@@ -111,12 +108,6 @@ def _check_writable(path: Path | None) -> None:
     """Fail now, not after half an hour."""
     if path is not None and not path.resolve().parent.is_dir():
         raise ValueError(f"cannot write {path}: there is no folder {path.resolve().parent}")
-
-
-def _sink(wav: Path | None) -> Sink:
-    from livebot.playback import open_sink  # noqa: PLC0415 - see the module's docstring
-
-    return open_sink(wav=wav)
 
 
 if __name__ == "__main__":

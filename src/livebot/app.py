@@ -19,7 +19,7 @@ from livebot.config import Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
 from livebot.messages import Control, Event
 from livebot.moderation import Moderator
-from livebot.playback import AudioPlayer, PlayerStatistics, Sink
+from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
 from livebot.replies import TemplateWriter
 from livebot.sources.douyin import DouyinSource, SourceStatistics
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
@@ -62,7 +62,7 @@ class LiveBot:
     Args:
         url: The room's WebSocket address.
         settings: Everything that can be tuned.
-        sink: Where the sound goes.
+        wav: A file to speak into, in real time; None means the sound device.
         headers: Sent with the WebSocket handshake.
         runtime: Where clock, locks and threads come from.
     """
@@ -72,7 +72,7 @@ class LiveBot:
         url: str,
         *,
         settings: Settings,
-        sink: Sink,
+        wav: Path | None = None,
         headers: Mapping[str, str] | None = None,
         runtime: Runtime = REAL,
     ) -> None:
@@ -103,7 +103,7 @@ class LiveBot:
         self._speech = SpeechService(
             _audio_cache(settings), workers=voice.workers, rate=voice.rate, runtime=runtime
         )
-        self._player = AudioPlayer(sink, on_played=self._played, runtime=runtime)
+        self._player = AudioPlayer(wav=wav, on_played=self._played, runtime=runtime)
         self._source = DouyinSource(url, headers=headers, emit=self._receive, runtime=runtime)
         self._wire(settings, runtime)
 
@@ -209,12 +209,18 @@ class LiveBot:
             self._player.play(number, None)
             self._voice.next()
             return
-        self._player.play(number, speech, event_at=entry.event.received_at, item=entry)
+        self._player.play(number, speech, event_at=entry.event.received_at, tag=entry)
 
-    def _played(self, entry: Any, first_sound_at: float) -> None:
-        """On the player's thread, after a sentence was heard to its end."""
-        self._ledger.first_sound(first_sound_at - entry.event.received_at)
-        self._ledger.spoken(entry)
+    def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
+        """On the player's thread, after a sentence ended, one way or another."""
+        entry = utterance.tag
+        if utterance.outcome == "stopped" or not isinstance(entry, Entry):
+            return  # it stays pending: the bot was stopped before its end
+        if utterance.outcome == "spoken":
+            logger.info("said: %s", entry.text)
+            self._ledger.spoken(entry)
+        else:
+            self._ledger.drop(entry, f"voice: {utterance.outcome}")
         self._voice.next()
 
     def _dropped_by(self, queue: str) -> Callable[[Entry, str], None]:

@@ -54,7 +54,9 @@ def _templates(*placeholders: str) -> AfterValidator:
     def check(templates: tuple[str, ...]) -> tuple[str, ...]:
         for template in templates:
             try:
-                names = [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+                names = [
+                    name for _, name, _, _ in string.Formatter().parse(template) if name is not None
+                ]
             except ValueError as exc:
                 raise ValueError(f"{template!r}: {exc}; it may hold {allowed}") from exc
             if not set(names) <= set(placeholders):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import enum
-import statistics
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -12,8 +11,6 @@ from livebot.messages import Event
 from threadkit import REAL, Runtime
 
 __all__ = ["Entry", "Ledger", "LedgerStatistics", "Stage"]
-
-_DELAYS_KEPT = 10_000  # enough for an evening of speech; older ones make room
 
 
 class Stage(enum.Enum):
@@ -45,8 +42,6 @@ class LedgerStatistics:
         dropped: Those that were not, by reason.
         waiting: Those still on their way, by stage.
         other: Events nobody would speak (statistics of the room, for example), by kind.
-        delay_p50: Median seconds from an event's arrival to its first sound; None before any.
-        delay_p95: The 95th percentile of the same.
     """
 
     received: int
@@ -54,8 +49,6 @@ class LedgerStatistics:
     dropped: Mapping[str, int]
     waiting: Mapping[str, int]
     other: Mapping[str, int]
-    delay_p50: float | None
-    delay_p95: float | None
 
     @property
     def pending(self) -> int:
@@ -87,7 +80,6 @@ class Ledger:
         self._dropped: Counter[str] = Counter()
         self._waiting: Counter[Stage] = Counter()
         self._other: Counter[str] = Counter()
-        self._delays: deque[float] = deque(maxlen=_DELAYS_KEPT)
 
     def ignore(self, event: Event) -> None:
         """Count an event that is never spoken."""
@@ -106,11 +98,6 @@ class Ledger:
         with self._lock:
             self._leave_locked(entry, stage)
             self._waiting[stage] += 1
-
-    def first_sound(self, delay: float) -> None:
-        """Note how many seconds after its arrival an event was first heard."""
-        with self._lock:
-            self._delays.append(delay)
 
     def spoken(self, entry: Entry) -> None:
         """Close an entry: it was heard to its end."""
@@ -142,7 +129,6 @@ class Ledger:
     def statistics(self) -> LedgerStatistics:
         """The books now, all counted at the same moment."""
         with self._lock:
-            delays = sorted(self._delays)
             waiting = {stage.value: count for stage, count in self._waiting.items() if count}
             return LedgerStatistics(
                 self._received,
@@ -150,12 +136,4 @@ class Ledger:
                 dict(self._dropped),
                 waiting,
                 dict(self._other),
-                _quantile(delays, 50),
-                _quantile(delays, 95),
             )
-
-
-def _quantile(ordered: list[float], percent: int) -> float | None:
-    if len(ordered) < 2:  # noqa: PLR2004 - quantiles need two
-        return ordered[0] if ordered else None
-    return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1]

@@ -33,7 +33,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
         "pending": ledger.pending,
         "dropped": dict(sorted(ledger.dropped.items())),
         "other": dict(sorted(ledger.other.items())),
-        "delay_seconds": {"p50": ledger.delay_p50, "p95": ledger.delay_p95},
+        "delay_seconds": {"p50": player.delay_p50, "p95": player.delay_p95},
         "cache": {"hits": speech.cached, "misses": speech.synthesized},
         "audio": {
             "sink": player.sink,
@@ -90,8 +90,8 @@ def _table(snapshot: Snapshot) -> RenderableType:
         str(ledger.pending),
         str(ledger.spoken),
         str(sum(ledger.dropped.values())),
-        _seconds(ledger.delay_p50),
-        _seconds(ledger.delay_p95),
+        _seconds(player.delay_p50),
+        _seconds(player.delay_p95),
         f"{player.seconds:.0f} s",
         str(snapshot.source.state),
     )

@@ -56,15 +56,6 @@ def test_settled_is_told_each_time_the_last_entry_ends():
     assert told == [0]
 
 
-def test_delays_are_summed_up_as_percentiles():
-    ledger = Ledger()
-    assert ledger.statistics().delay_p50 is None
-    for delay in range(101):
-        ledger.first_sound(delay / 100)
-    assert ledger.statistics().delay_p50 == pytest.approx(0.5)
-    assert ledger.statistics().delay_p95 == pytest.approx(0.95)
-
-
 def test_many_threads_keep_the_books_balanced():
     ledger = Ledger()
 
