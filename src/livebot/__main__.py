@@ -68,9 +68,12 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"must be more than 0, not {text}")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text}")
     return value
 
 
@@ -80,19 +83,25 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     from livebot.app import LiveBot  # noqa: PLC0415
     from livebot.config import Settings  # noqa: PLC0415
-    from livebot.sources.recording import read_recording, shipped_recording  # noqa: PLC0415
-    from livebot.sources.simulator import Simulator  # noqa: PLC0415
+    from livebot.sources import Endpoint, Simulator, read_recording, shipped_room  # noqa: PLC0415
     from livebot.terminal import LiveTable, print_summary, summary  # noqa: PLC0415
 
     console = Console(stderr=True)
     logging.basicConfig(
-        level=logging.INFO, format="%(message)s", handlers=[RichHandler(console=console)]
+        level=logging.INFO,
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False)],
     )
     for path in (arguments.wav, arguments.json):
         _check_writable(path)
-    recording = list(read_recording(arguments.room or shipped_recording()))
+    recording = list(read_recording(arguments.room or shipped_room()))
     simulator = Simulator(recording, speed=arguments.speed)
-    bot = LiveBot(simulator.url, settings=Settings(), wav=arguments.wav)
+    bot = LiveBot(
+        lambda: Endpoint(simulator.url),
+        settings=Settings(),
+        wav=arguments.wav,
+        feed_needs=["simulator"],
+    )
     bot.manager.add("simulator", simulator)
     bot.manager.add("table", LiveTable(bot.snapshot, console))
     code = bot.run(seconds=arguments.seconds)

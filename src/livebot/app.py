@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,27 @@ from typing import Any
 from livebot.config import Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
 from livebot.messages import Control, Event
-from livebot.moderation import Moderator
+from livebot.moderation import Moderator, Outcome
 from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
 from livebot.replies import TemplateWriter
-from livebot.sources.douyin import DouyinSource, SourceStatistics
+from livebot.sources import DouyinSource, Endpoint, SourceStatistics
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
 from threadkit import (
     REAL,
     ComponentManager,
     Context,
-    FileTier,
     MessageQueue,
     QueueClosed,
     Rejected,
     Runtime,
-    TieredCache,
-    TTLCache,
 )
 
 __all__ = ["LiveBot", "Snapshot"]
 
 logger = logging.getLogger("livebot")
+
+# Which kinds go last when more arrives than can even be looked at; moderation ranks the rest.
+_URGENCY = {"gift": 0, "chat": 1, "emoji": 1, "fansclub": 1, "social": 2}
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,22 @@ class LiveBot:
     Lifetime: `run` once.
 
     Args:
-        url: The room's WebSocket address.
+        url: The room's WebSocket address, or a callable that says where the room is now.
         settings: Everything that can be tuned.
         wav: A file to speak into, in real time; None means the sound device.
-        headers: Sent with the WebSocket handshake.
+        headers: Sent with the WebSocket handshake, when `url` is a string.
+        feed_needs: Components of `manager`, added later, that the feed needs.
         runtime: Where clock, locks and threads come from.
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | Callable[[], Endpoint],
         *,
         settings: Settings,
         wav: Path | None = None,
         headers: Mapping[str, str] | None = None,
+        feed_needs: Iterable[str] = (),
         runtime: Runtime = REAL,
     ) -> None:
         pipeline, voice = settings.pipeline, settings.voice
@@ -100,14 +102,14 @@ class LiveBot:
             name="texts",
             runtime=runtime,
         )
-        self._speech = SpeechService(
-            _audio_cache(settings), workers=voice.workers, rate=voice.rate, runtime=runtime
+        self._speech = SpeechService(None, workers=voice.workers, rate=voice.rate, runtime=runtime)
+        self._player = AudioPlayer(
+            wav=wav, rest=voice.rest, on_played=self._played, runtime=runtime
         )
-        self._player = AudioPlayer(wav=wav, on_played=self._played, runtime=runtime)
         self._source = DouyinSource(url, headers=headers, emit=self._receive, runtime=runtime)
-        self._wire(settings, runtime)
+        self._wire(settings, [*feed_needs], runtime)
 
-    def _wire(self, settings: Settings, runtime: Runtime) -> None:
+    def _wire(self, settings: Settings, feed_needs: list[str], runtime: Runtime) -> None:
         """Who needs whom: started in this order, stopped in the reverse of it."""
         manager, voice = self.manager, settings.voice
         manager.add("player", self._player)
@@ -120,14 +122,12 @@ class LiveBot:
         self._processing = manager.pool(
             "processing",
             max_workers=settings.pipeline.processing_workers,
-            queue_limit=4 * settings.pipeline.processing_workers,
-            overflow="block",
             needs=["voice"],
             stop_timeout=2,
         )
         stage = _QueueStage(self._messages, self._process, runtime)
         manager.add("messages", stage, needs=["processing"])
-        manager.add("source", self._source, needs=["messages"])
+        manager.add("source", self._source, needs=["messages", *feed_needs])
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
@@ -161,7 +161,7 @@ class LiveBot:
             return
         entry = self._ledger.admit(event)
         try:
-            self._messages.put_nowait(entry, self._moderator.rank(event))
+            self._messages.put_nowait(entry, _URGENCY.get(event.kind, 3))
         except QueueClosed:
             self._ledger.drop(entry, "stopping")
 
@@ -177,10 +177,10 @@ class LiveBot:
         """On a processing worker: decides whether, and how, to answer."""
         try:
             verdict = self._moderator.consider(entry.event)
-            if verdict.reason is not None:
+            if verdict.outcome is not Outcome.SPEAK:
                 self._ledger.drop(entry, verdict.reason)
                 return
-            text = self._writer.write(verdict.event)
+            text = self._writer.write(verdict.event, verdict.text)
             if not text:
                 self._ledger.drop(entry, f"no template for {entry.event.kind}")
                 return
@@ -224,7 +224,11 @@ class LiveBot:
         self._voice.next()
 
     def _dropped_by(self, queue: str) -> Callable[[Entry, str], None]:
-        return lambda entry, reason: self._ledger.drop(entry, f"{queue}: {reason}")
+        def dropped(entry: Entry, reason: str) -> None:
+            if reason != "closed":  # what a closing queue hands back was pending to the end
+                self._ledger.drop(entry, f"{queue}: {reason}")
+
+        return dropped
 
     def _settled(self) -> None:
         """Nothing is on its way: after the end of the broadcast that is the end of the work."""
@@ -334,14 +338,3 @@ class _VoiceStage:
             except QueueClosed:
                 return
             self._speak(number, entry)
-
-
-def _audio_cache(settings: Settings) -> Any:
-    voice = settings.voice
-    memory: TTLCache[Any, bytes] = TTLCache(
-        maxsize=voice.cache_bytes, weigher=lambda _key, audio: len(audio), name="audio"
-    )
-    if voice.cache_directory is None:
-        return memory
-    directory = Path(voice.cache_directory)
-    return TieredCache(memory, FileTier(directory, max_bytes=4 * voice.cache_bytes))

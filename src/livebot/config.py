@@ -37,8 +37,10 @@ class VoiceSettings(_Frozen):
 
     workers: int = Field(2, ge=1)
     """Synthesis threads; each owns one worker process."""
-    lookahead: int = Field(3, ge=1)
-    """Sentences synthesised ahead of the one that is heard."""
+    lookahead: int = Field(2, ge=1)
+    """Sentences that may have left the text queue at a time: one is heard, the rest are ready."""
+    rest: float = Field(0.3, ge=0)
+    """Seconds of silence between two sentences."""
     rate: int = Field(220, ge=80, le=450)
     """Words a minute, as the engine counts them."""
     volume: Share = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from livebot.config import ReplySettings
-from livebot.messages import Chat, Event, Fansclub, Gift, Like, Member, Social
+from livebot.messages import Chat, Event, Gift, Like, Social
 
 __all__ = ["ReplyWriter", "TemplateWriter"]
 
@@ -15,8 +15,13 @@ __all__ = ["ReplyWriter", "TemplateWriter"]
 class ReplyWriter(Protocol):
     """Writes the sentence that answers an event."""
 
-    def write(self, event: Event, /) -> str | None:
-        """The sentence, or None when there is nothing to say to this kind of event."""
+    def write(self, event: Event, /, text: str = "") -> str | None:
+        """The sentence, or None when there is nothing to say to this kind of event.
+
+        Args:
+            event: What happened.
+            text: What the viewer wrote, as moderation cleaned it.
+        """
         ...
 
 
@@ -30,11 +35,11 @@ class TemplateWriter:
         self._settings = settings
         self._random = random.Random(seed)
 
-    def write(self, event: Event, /) -> str | None:
+    def write(self, event: Event, /, text: str = "") -> str | None:
         templates = self._templates(event)
         if not templates:
             return None
-        return self._random.choice(templates).format(**_facts(event))
+        return self._random.choice(templates).format(**_facts(event, text))
 
     def _templates(self, event: Event) -> Sequence[str]:
         if isinstance(event, Social):
@@ -42,11 +47,11 @@ class TemplateWriter:
         return getattr(self._settings, event.kind, ())
 
 
-def _facts(event: Event) -> dict[str, object]:
+def _facts(event: Event, text: str) -> dict[str, object]:
     facts: dict[str, object] = {"name": event.user.name if event.user else "有人"}
     match event:
         case Chat():
-            facts["text"] = event.text
+            facts["text"] = text
         case Gift():
             facts.update(gift=event.name, count=event.repeat_count)
         case Like():

@@ -41,7 +41,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
             "path": None if player.path is None else str(player.path),
         },
         "feed": {
-            "state": snapshot.source.state,
+            "state": snapshot.source.state.value,
             "duplicates": snapshot.source.duplicates,
             "malformed": snapshot.source.malformed,
             "reconnects": snapshot.source.reconnects,
@@ -93,7 +93,7 @@ def _table(snapshot: Snapshot) -> RenderableType:
         _seconds(player.delay_p50),
         _seconds(player.delay_p95),
         f"{player.seconds:.0f} s",
-        str(snapshot.source.state),
+        snapshot.source.state.value,
     )
     return Group(table, _drops(ledger.dropped), Text(f"sound goes to: {player.sink}", style="dim"))
 

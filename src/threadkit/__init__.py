@@ -9,9 +9,20 @@ The rooms, from the bottom up; everything public is imported from here:
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
 * `_futures`: the light Future that pools hand out.
 * `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
+* `_platform`: the only room that asks what platform this is.
+* `_components`: ComponentManager, which starts parts in order and stops them in reverse.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
 
+from threadkit._components import (
+    Component,
+    ComponentManager,
+    ComponentReport,
+    ComponentState,
+    Context,
+    Handle,
+    ManagerReport,
+)
 from threadkit._errors import (
     CacheError,
     DependencyCycle,
@@ -73,6 +84,11 @@ __version__ = "0.1.0"
 __all__ = [
     "REAL",
     "CacheError",
+    "Component",
+    "ComponentManager",
+    "ComponentReport",
+    "ComponentState",
+    "Context",
     "DependencyCycle",
     "DropReason",
     "DynamicThreadPool",
@@ -83,12 +99,14 @@ __all__ = [
     "FailureEvent",
     "FailureGroup",
     "Future",
+    "Handle",
     "Histogram",
     "JsonLinesSink",
     "LifecycleError",
     "LoadCycle",
     "LoadFailed",
     "LoggingSink",
+    "ManagerReport",
     "MessageQueue",
     "NearExhaustion",
     "Overflow",

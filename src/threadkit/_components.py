@@ -8,9 +8,11 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from typing_extensions import Self
 
 from threadkit._errors import DependencyCycle, StartupError
 from threadkit._platform import signal_wait_slice
@@ -295,7 +297,7 @@ class ComponentManager:
         return self.report()
 
     def _stop_one(self, handle: Handle, timeout: float) -> None:
-        handle.context._ask_to_stop()
+        handle.context._ask_to_stop()  # noqa: SLF001 - its own manager
         if handle.state is not ComponentState.RUNNING:
             return
         handle.state = ComponentState.STOPPING
@@ -376,7 +378,7 @@ class ComponentManager:
         self.stop(grace)
         self._requests.put(None)
 
-    def __enter__(self) -> ComponentManager:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

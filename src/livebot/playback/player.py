@@ -135,6 +135,7 @@ class AudioPlayer:
         fallback: The file to play into while there is no device.
         sample_rate: Samples a second; other sounds are converted when they arrive.
         first_seq: The first sequence number.
+        rest: Seconds of silence between two sounds.
         patience: Seconds to wait for a sequence number that others wait for.
         on_started: Called with each Utterance when its first sample is heard.
         on_played: Called with each Utterance that ended, however, and with the instant of its
@@ -142,7 +143,7 @@ class AudioPlayer:
         runtime: Clock, locks and threads.
 
     Raises:
-        ValueError: If `sink` and `wav` are both given.
+        ValueError: If `sink` and `wav` are both given, or `rest` is negative.
     """
 
     def __init__(
@@ -154,6 +155,7 @@ class AudioPlayer:
         fallback: str | Path = "livebot-audio.wav",
         sample_rate: int = 22050,
         first_seq: int = 0,
+        rest: float = 0.0,
         patience: float = 30.0,
         on_started: Callable[[Utterance], object] | None = None,
         on_played: Callable[[Utterance, float | None], object] | None = None,
@@ -161,6 +163,8 @@ class AudioPlayer:
     ) -> None:
         if sink is not None and wav is not None:
             raise ValueError("give either sink or wav, not both")
+        if rest < 0:
+            raise ValueError(f"rest must be 0 seconds or more, not {rest!r}")
         if sink is None:
             device_sink = PortAudioSink(device, runtime=runtime)
             sink = device_sink if wav is None else WavSink(wav, runtime=runtime)
@@ -169,7 +173,9 @@ class AudioPlayer:
         self._on_started = on_started
         self._on_played = on_played
         self._monotonic = runtime.monotonic
-        self._programme = Programme(sample_rate, first_seq, self._report, runtime)
+        self._programme = Programme(
+            sample_rate, first_seq, self._report, rest=rest, runtime=runtime
+        )
         self._news = runtime.simple_queue()  # what the thread acts upon, from any thread
         self._output = Output(
             sink,

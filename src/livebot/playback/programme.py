@@ -46,17 +46,28 @@ class Programme:
         first_seq: The first sequence number.
         report: Called with a sound and "speaking", "spoken" or how it was cut; outside the lock,
             and from the sink's thread, so it must only hand the news on.
+        rest: Seconds of silence after each sound that was heard to its end.
         runtime: The lock.
     """
 
-    def __init__(self, sample_rate: int, first_seq: int, report: Report, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        sample_rate: int,
+        first_seq: int,
+        report: Report,
+        *,
+        rest: float = 0.0,
+        runtime: Runtime,
+    ) -> None:
         self._sample_rate = sample_rate
+        self._rest = round(rest * sample_rate)  # samples
         self._report = report
         # Guards all below; held for bookkeeping and the copy of one block, never across `report`.
         self._lock = runtime.lock()
         self._order = PlayOrder[Sounding](first_seq)
         self._current: Sounding | None = None
         self._fading = np.empty(0, np.int16)  # the end of what was cut
+        self._resting = 0  # samples of silence still owed before the next sound
         self._closed = False
         self._paused = False
         self._volume = 1.0
@@ -71,8 +82,13 @@ class Programme:
         news: list[tuple[Sounding, str]] = []
         with self._lock:
             filled = self._fade_locked(out)
-            while not self._paused and filled < len(out) and self._advance_locked():
-                filled += self._copy_locked(out, filled, heard_at, news)
+            while not self._paused and filled < len(out):
+                if self._resting:
+                    filled += self._rest_locked(out, filled)
+                elif self._advance_locked():
+                    filled += self._copy_locked(out, filled, heard_at, news)
+                else:
+                    break
             gain, self._gain = self._gain, 0.0 if self._muted else self._volume
             wanted = self._gain
         out[filled:] = 0
@@ -84,6 +100,12 @@ class Programme:
         count = min(len(out), len(self._fading))
         out[:count] = self._fading[:count]
         self._fading = self._fading[count:]
+        return count
+
+    def _rest_locked(self, out: Samples, at: int) -> int:
+        count = min(len(out) - at, self._resting)
+        out[at : at + count] = 0
+        self._resting -= count
         return count
 
     def _advance_locked(self) -> bool:
@@ -103,6 +125,7 @@ class Programme:
         self.samples_spoken += count
         if sounding.position == len(sounding.samples):
             self._current = None
+            self._resting = self._rest
             news.append((sounding, "spoken"))
         return count
 

@@ -88,7 +88,7 @@ class _Mutex(_Simulated):
     def __exit__(self, *exc_info: object) -> None:
         self.release()
 
-    def _reenters(self, me: Actor | None) -> bool:  # noqa: ARG002 - see SimRLock
+    def _reenters(self, me: Actor | None) -> bool:
         return False
 
     def _contend(self, depth: int, timeout: float) -> bool:
@@ -282,7 +282,7 @@ class SimSimpleQueue(_Simulated):
         self._items: deque[Any] = deque()
         self._waiters: deque[Waiter] = deque()
 
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:  # noqa: ARG002 - never blocks
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
         self._scheduler.point("puts into", self)
         self._items.append(item)
         self._scheduler.wake_all(self._waiters)

@@ -72,10 +72,10 @@ class _UniformChooser:
         self._exponential = random.expovariate
         self._line_rate = 1 / line_gap
 
-    def choose(self, runnable: list[Actor], me: Actor | None) -> Actor:  # noqa: ARG002 - protocol
+    def choose(self, runnable: list[Actor], me: Actor | None) -> Actor:
         return runnable[int(self._random() * len(runnable))]
 
-    def preempt(self, runnable: list[Actor], me: Actor, lines: int) -> Actor:  # noqa: ARG002
+    def preempt(self, runnable: list[Actor], me: Actor, lines: int) -> Actor:
         return self.choose(runnable, me)
 
     def lines(self) -> int:
