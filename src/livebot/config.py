@@ -21,10 +21,10 @@ class _Frozen(BaseModel):
 class PipelineSettings(_Frozen):
     """Sizes of the stages between the feed and the voice."""
 
-    message_queue_size: int = Field(2000, ge=1)
+    message_queue_size: int = Field(default=2000, ge=1)
     """Events that may wait to be looked at; the least important are dropped beyond."""
-    processing_workers: int = Field(4, ge=1)
-    text_queue_size: int = Field(30, ge=1)
+    processing_workers: int = Field(default=4, ge=1)
+    text_queue_size: int = Field(default=30, ge=1)
     """Sentences that may wait to be spoken; the least important are dropped beyond."""
     text_ttl: Seconds = 20.0
     """Seconds after which a waiting sentence is worth nothing any more."""
@@ -35,18 +35,18 @@ class PipelineSettings(_Frozen):
 class VoiceSettings(_Frozen):
     """How sentences become sound."""
 
-    workers: int = Field(2, ge=1)
+    workers: int = Field(default=2, ge=1)
     """Synthesis threads; each owns one worker process."""
-    lookahead: int = Field(2, ge=1)
+    lookahead: int = Field(default=2, ge=1)
     """Sentences that may have left the text queue at a time: one is heard, the rest are ready."""
-    rest: float = Field(0.3, ge=0)
+    rest: float = Field(default=0.3, ge=0)
     """Seconds of silence between two sentences."""
-    rate: int = Field(220, ge=80, le=450)
+    rate: int = Field(default=220, ge=80, le=450)
     """Words a minute, as the engine counts them."""
     volume: Share = 1.0
     cache_directory: Path | None = None
     """Where synthesised audio is kept between runs; None keeps it in memory only."""
-    cache_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    cache_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
 
 
 def _templates(*placeholders: str) -> AfterValidator:
