@@ -360,9 +360,10 @@ def test_burnt_cpu_is_the_own_of_each_thread():
         thread = sim.thread(lambda: (sim.burn(2), sim.sleep(5), seen.append(sim.thread_time())))
         thread.start()
         thread.join()
-        return seen, sim.thread_time(), sim.monotonic()
+        sim.burn(1)
+        return seen, sim.thread_time(), sim.process_time(), sim.monotonic()
 
-    assert sim.run(scenario) == ([2], 0, 7)
+    assert sim.run(scenario) == ([2], 1, 3, 8)
 
 
 def slow_finish(sim):

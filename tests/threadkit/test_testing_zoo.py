@@ -9,10 +9,11 @@ from __future__ import annotations
 import sys
 from collections import deque
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 import pytest
 
-from threadkit.testing import Pct, ScheduleFailed, Uniform, explore
+from threadkit.testing import Pct, ScheduleFailed, SimRuntime, Uniform, explore
 
 LIMIT = 1_000  # schedules within which each bug must be found
 
@@ -467,6 +468,10 @@ ZOO = [
 SCHEDULES = {"uniform": Uniform(), "pct": Pct()}
 
 
+def lineage(animal):
+    return [kind for kind in animal.__mro__ if kind is not object]
+
+
 def hunt(animal, seeds, schedule):
     """Run the animal's scenario under those seeds; return whether it failed, and the runs made.
 
@@ -479,10 +484,9 @@ def hunt(animal, seeds, schedule):
         runs += 1
         animal(sim).scenario(sim)
 
-    ancestors = [kind for kind in animal.__mro__ if kind is not object]
     faults = {"start_failure_ratio": 0.1} if issubclass(animal, PermitLeak) else {}
     try:
-        explore(scenario, seeds, schedule=schedule, preempt=ancestors, **faults)
+        explore(scenario, seeds, schedule=schedule, preempt=lineage(animal), **faults)
     except ScheduleFailed:
         return True, runs - 1  # the last one was the replay
     return False, runs
@@ -498,12 +502,21 @@ def test_the_bug_is_found_and_its_cure_survives_the_same_schedules(bug, cured, s
     assert runs >= needed
 
 
+def sized(schedule, cured):
+    """Give PCT the scenario's length, as explore does; from the twin that does not fail."""
+    if not isinstance(schedule, Pct):
+        return schedule
+    sim = SimRuntime(0, schedule=Uniform(line_gap=1), preempt=lineage(cured))
+    sim.run(lambda: cured(sim).scenario(sim))
+    return replace(schedule, steps=sim.steps)
+
+
 def main(rounds=20):
     """Print how many schedules each bug needs: median and worst of `rounds` series of seeds."""
     print(f"{'bug':<26}" + "".join(f"{name:>24}" for name in SCHEDULES))  # noqa: T201
-    for bug, _ in ZOO:
+    for bug, cured in ZOO:
         cells = []
-        for schedule in SCHEDULES.values():
+        for schedule in (sized(rule, cured) for rule in SCHEDULES.values()):
             series = [range(at * LIMIT, (at + 1) * LIMIT) for at in range(rounds)]
             needed = sorted(hunt(bug, seeds, schedule)[1] for seeds in series)
             cells.append(f"median {needed[rounds // 2]}, worst {needed[-1]}")

@@ -130,7 +130,7 @@ def _measured(
     """Give PCT the length of the scenario, from one run that is the same whatever the seeds."""
     if not isinstance(rule, Pct) or rule.steps is not None:
         return rule
-    sim = SimRuntime(0, **options)
+    sim = SimRuntime(0, schedule=Uniform(line_gap=1), **options)  # counts each line
     _run(scenario, sim, options)
     return replace(rule, steps=max(sim.steps, 1))
 

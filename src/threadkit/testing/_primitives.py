@@ -32,7 +32,7 @@ class _Simulated:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        frame = sys._getframe(1)  # noqa: SLF001 - documented for CPython
+        frame = sys._getframe(2)  # noqa: SLF001 - documented for CPython
         while frame.f_back and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
             frame = frame.f_back
         self._made_in = frame.f_code.co_filename
@@ -67,7 +67,8 @@ class _Mutex(_Simulated):
         self._contenders: deque[Waiter] = deque()
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        _check_timeout(blocking, timeout)
+        if timeout != -1:
+            _check_timeout(blocking, timeout)
         scheduler = self._scheduler
         scheduler.point("acquires", self)
         me = scheduler.current
@@ -113,7 +114,8 @@ class _Mutex(_Simulated):
         self._depth -= 1
         if self._depth == 0:
             self._owner = None
-            self._scheduler.wake_all(self._contenders)
+            if self._contenders:
+                self._scheduler.wake_all(self._contenders)
         self._scheduler.point("released", self)
 
     def _check_release(self) -> None:
@@ -262,11 +264,10 @@ class SimEvent(_Simulated):
         waiter = scheduler.waiter()
         self._waiters.append(waiter)
         left = None if timeout is None else max(timeout, 0.0)
-        if scheduler.park(waiter, "waits for", self, left):
-            return True
+        in_time = scheduler.park(waiter, "waits for", self, left)
         if waiter in self._waiters:
             self._waiters.remove(waiter)
-        return self._flag
+        return in_time  # as the real one: False after the timeout, even if it is set by now
 
     def _state(self) -> str:
         return " (set)" if self._flag else " (not set)"
@@ -330,8 +331,6 @@ class SimSimpleQueue(_Simulated):
 
 
 def _check_timeout(blocking: bool, timeout: float) -> None:
-    if timeout == -1:
-        return
     if not blocking:
         raise ValueError("can't specify a timeout for a non-blocking call")
     if timeout < 0:

@@ -120,6 +120,7 @@ class Scheduler:
         self.random = Random(seed)
         self.chooser = schedule.begin(self.random)
         self.now = 0.0
+        self.cpu = 0.0  # virtual seconds burnt by all threads
         self.steps = 0
         self.fingerprint = 0
         self.actors: list[Actor] = []
@@ -145,9 +146,13 @@ class Scheduler:
         me = self.current
         if me is None:
             return  # outside a run: one thread, nothing to schedule
-        self._check_turn(me)
+        # Written out, for it is most of what a run does; traced code pays for every call in it.
+        if self.aborting or _thread.get_ident() != me.thread_ident:
+            self._refuse(me)
         self.log.append((self.now, me.name, verb, thing))
-        self._count(1)
+        self.steps += 1
+        if self.steps > self._max_steps:
+            self._give_up()
         if self.stall_ratio and self.random.random() < self.stall_ratio:
             self._advance()
         chosen = self.chooser.choose(self.runnable, me)
@@ -159,8 +164,11 @@ class Scheduler:
         me = self.current
         if me is None:
             return None
-        self._check_turn(me)
-        self._count(lines)
+        if self.aborting or _thread.get_ident() != me.thread_ident:
+            self._refuse(me)
+        self.steps += lines
+        if self.steps > self._max_steps:
+            self._give_up()
         chosen = self.chooser.preempt(self.runnable, me, lines)
         return None if chosen is me else chosen
 
@@ -175,20 +183,17 @@ class Scheduler:
         if self.current is not None:
             self.chooser.yielded(self.current)
 
-    def _check_turn(self, me: Actor) -> None:
+    def _refuse(self, me: Actor) -> NoReturn:
         if self.aborting:
             self.abort()
-        if _thread.get_ident() != me.thread_ident:
-            raise ForeignThread(
-                f"{threading.current_thread().name!r} was not started by this SimRuntime and used "
-                f"one of its primitives while {me.name!r} ran"
-            )
+        raise ForeignThread(
+            f"{threading.current_thread().name!r} was not started by this SimRuntime and used "
+            f"one of its primitives while {me.name!r} ran"
+        )
 
-    def _count(self, steps: int) -> None:
-        self.steps += steps
-        if self.steps > self._max_steps:
-            self.fail(self._with_waits(StepLimit, f"no end after {self._max_steps} steps"))
-            raise Abort
+    def _give_up(self) -> NoReturn:
+        self.fail(self._with_waits(StepLimit, f"no end after {self._max_steps} steps"))
+        raise Abort
 
     # -- waiting ----------------------------------------------------------------------------
 
@@ -202,14 +207,14 @@ class Scheduler:
     def park(self, waiter: Waiter, verb: str, thing: Awaited, timeout: float | None) -> bool:
         """Wait until woken (True) or until `timeout` seconds have passed (False)."""
         me = waiter.actor
-        self._check_turn(me)
+        if self.aborting or _thread.get_ident() != me.thread_ident:
+            self._refuse(me)
         if timeout is not None:
             if timeout > threading.TIMEOUT_MAX:
                 raise OverflowError("timeout value is too large")
             heapq.heappush(self._timers, (self.now + timeout, next(self._ticket), waiter))
         me.verb, me.thing, me.frame = verb, thing, sys._getframe(1)  # noqa: SLF001
         self.log.append((self.now, me.name, verb, thing))
-        self._count(1)
         self.runnable.remove(me)
         self._switch(me, self._next(me))
         me.verb = me.thing = me.frame = None

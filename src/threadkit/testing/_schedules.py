@@ -7,6 +7,7 @@ mutable `Chooser` that lives for one run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Chooser", "Pct", "Schedule", "Uniform", "schedule_named"]
 
+_priority = attrgetter("priority")
 _LINE_GAPS = (1, 4, 16, 64)  # mean lines between pre-emptions; a run draws one of them
 _CHECK_EVERY = 256  # lines after which a chooser is asked again at the latest
 
@@ -99,12 +101,13 @@ class Pct:
     with probabilistic guarantees of finding bugs", ASPLOS 2010.
 
     Args:
-        depth: Ordering constraints of the bugs looked for, 1 or more.
+        depth: Ordering constraints of the bugs looked for, 1 or more. More than needed costs
+            little, fewer find nothing.
         steps: Steps a run is expected to take, over which the change points are spread. None: each
             run draws a power of two; `explore` measures it.
     """
 
-    depth: int = 3
+    depth: int = 5
     steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -127,18 +130,15 @@ class _PctChooser:
         self._lowest = 0.0
 
     def choose(self, runnable: list[Actor], me: Actor | None) -> Actor:
-        return self._after(1, runnable, me)
+        return self.preempt(runnable, me, 1)
 
-    def preempt(self, runnable: list[Actor], me: Actor, lines: int) -> Actor:
-        return self._after(lines, runnable, me)
-
-    def _after(self, steps: int, runnable: list[Actor], me: Actor | None) -> Actor:
-        self._step += steps
+    def preempt(self, runnable: list[Actor], me: Actor | None, lines: int) -> Actor:
+        self._step += lines
         while self._changes and self._changes[-1] <= self._step:
             self._changes.pop()
             if me is not None:
                 me.priority = -self._random()
-        return max(runnable, key=_priority)
+        return runnable[0] if len(runnable) == 1 else max(runnable, key=_priority)
 
     def lines(self) -> int:
         if not self._changes:
@@ -151,10 +151,6 @@ class _PctChooser:
     def yielded(self, actor: Actor) -> None:
         self._lowest -= 1.0
         actor.priority = self._lowest
-
-
-def _priority(actor: Actor) -> float:
-    return actor.priority
 
 
 def schedule_named(schedule: str | Schedule) -> Schedule:

@@ -179,9 +179,10 @@ class SimRuntime:
         self._time_offset += seconds
 
     def burn(self, seconds: float) -> None:
-        """Use CPU for `seconds`: they pass for all, and `thread_time` of the caller counts them."""
+        """Use CPU for `seconds`: they pass for all; the caller's `thread_time` counts them."""
         me = self._scheduler.current
         self.sleep(seconds)
+        self._scheduler.cpu += seconds
         if me is not None:
             me.cpu += seconds
 
@@ -198,6 +199,9 @@ class SimRuntime:
     def thread_time(self) -> float:
         me = self._scheduler.current
         return me.cpu if me is not None else 0.0
+
+    def process_time(self) -> float:
+        return self._scheduler.cpu
 
     def sleep(self, seconds: float, /) -> None:
         if seconds < 0:

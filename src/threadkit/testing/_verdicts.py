@@ -21,8 +21,8 @@ class Deadlock(SimulationError):
     """Raised when every thread waits and no timer is due: names who waits for what, and where."""
 
 
-class ThreadsLeft(SimulationError):
-    """Raised when the scenario returned and a thread that is not a daemon can never end."""
+class ThreadsLeft(Deadlock):
+    """Raised when the scenario returned, but a thread that is no daemon waits for ever."""
 
 
 class StepLimit(SimulationError):
