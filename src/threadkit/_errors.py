@@ -26,6 +26,7 @@ __all__ = [
     "LifecycleError",
     "LoadCycle",
     "LoadFailed",
+    "LoadTimeout",
     "NearExhaustion",
     "PoolClosed",
     "PoolError",
@@ -40,6 +41,7 @@ __all__ = [
     "Severity",
     "StartupError",
     "StopTimeout",
+    "StorageFailed",
     "Superseded",
     "TaskCancelled",
     "TaskError",
@@ -259,6 +261,31 @@ class LoadCycle(CacheError, RuntimeError):
         chain = " -> ".join(repr(key) for key in keys)
         super().__init__(f"{component}: loads wait for one another: {chain}", component=component)
         self.keys = tuple(keys)
+
+
+class LoadTimeout(CacheError, TimeoutError):
+    """Raised to one who waited too long for another's load. The load itself goes on."""
+
+    severity = Severity.WARNING
+    retry = Retry.SAFE
+
+    def __init__(self, *, component: str, key: object, timeout: float) -> None:
+        super().__init__(
+            f"{component}: {key!r} was not loaded within {timeout:g} s", component=component
+        )
+        self.key = key
+        self.timeout = timeout
+
+
+class StorageFailed(CacheError, OSError):
+    """Raised when a file tier cannot write: the disk is full, read-only or gone."""
+
+    severity = Severity.CRITICAL
+    retry = Retry.AFTER_FIX
+
+    def __init__(self, *, component: str, path: str, cause: str) -> None:
+        super().__init__(f"{component}: cannot write {path}: {cause}", component=component)
+        self.path = path
 
 
 # -- lifecycles -----------------------------------------------------------------------------

@@ -1,0 +1,27 @@
+"""TTLCache: a bounded mapping with exact eviction and expiry, loading, and a tier of files.
+
+* `_ttl`: the mapping people see.
+* `_loading`: single flight, bulk loads, refresh ahead; `_flights` knows who waits for whom.
+* `_store`: entries, expiry, eviction, removals; `_entry` is what is kept for a key.
+* `_lru`, `_s3fifo`: who is evicted next.
+* `_decorator`: `cached`.
+* `_files`, `_tiered`: bytes on disk, and a memory cache before them.
+* `_sweeper`: the thread that drops what expired.
+* `_odometer`, `_clock`, `_statistics`, `_arguments`: counting hits, telling readings apart, the
+  numbers, the checks.
+"""
+
+from threadkit._cache._files import FileTier, FileTierStatistics
+from threadkit._cache._statistics import CacheStatistics, RemovalCause
+from threadkit._cache._tiered import TieredCache, TieredStatistics
+from threadkit._cache._ttl import TTLCache
+
+__all__ = [
+    "CacheStatistics",
+    "FileTier",
+    "FileTierStatistics",
+    "RemovalCause",
+    "TTLCache",
+    "TieredCache",
+    "TieredStatistics",
+]

@@ -1,0 +1,151 @@
+"""Single flight: of all who want a key that is not there, one loads it and the others wait.
+
+A flight is one run of one loader. Who waits for whom is a graph over flights, not threads: a
+context variable names the flights the caller is inside of, and follows the loader into tasks and
+into pools that copy the context. A wait that would close a circle raises `LoadCycle` instead.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from threadkit._errors import LoadCycle, LoadTimeout
+from threadkit._failures import Failure
+from threadkit._runtime import Event, Runtime
+
+__all__ = ["Flight", "inside", "waiting_for"]
+
+_inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
+    "threadkit_cache_loads", default=()
+)
+
+# Guards `waits_for` of every flight of the process. Held to walk or change the graph, never
+# across a wait or user code. Re-entrant, since the collector may run a finalizer that loads.
+_graph = threading.RLock()
+
+
+class Flight:
+    """One load. The cache's lock guards it until `landed`, after which it does not change.
+
+    Attributes:
+        key: What is loaded.
+        landed: Whether the outcome is known.
+        abandoned: Whether it landed without one (its loader was interrupted, or a bulk loader
+            left the key out): those who wait try again themselves.
+        value: What the loader returned.
+        failure: What the loader raised, or None.
+        wanted: False once a clear, delete or put made the outcome outdated: it still goes to
+            those who wait, but not into the cache.
+        thread: The thread whose event loop runs the loader; None for a loader that runs in a
+            thread of its own.
+        waits_for: Flights this one cannot land without.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_event",
+        "abandoned",
+        "failure",
+        "key",
+        "landed",
+        "thread",
+        "value",
+        "waits_for",
+        "wanted",
+    )
+
+    def __init__(self, key: Any, thread: int | None = None) -> None:
+        self.key = key
+        self.landed = False
+        self.abandoned = False
+        self.value: Any = None
+        self.failure: Failure | None = None
+        self.wanted = True
+        self.thread = thread
+        self.waits_for: set[Flight] = set()
+        self._event: Event | None = None
+        self._callbacks: list[Callable[[], object]] = []
+
+    def join_locked(self, runtime: Runtime) -> None:
+        """Make what a thread waits on, before the flight can land."""
+        if self._event is None:
+            self._event = runtime.event()
+
+    def call_when_landed_locked(self, callback: Callable[[], object]) -> None:
+        """Have `callback` called once, from the thread that lands the flight."""
+        self._callbacks.append(callback)
+
+    def announce(self) -> None:
+        """Wake everyone who waits. Called once, after `landed` was set, outside the lock."""
+        if self._event is not None:
+            self._event.set()
+        for callback in self._callbacks:
+            callback()
+
+    def wait(self, timeout: float | None, cache: str) -> None:
+        """Block until it landed.
+
+        Raises:
+            LoadTimeout: It did not within `timeout`; it goes on without the caller.
+        """
+        if self._event is not None and not self._event.wait(timeout):
+            raise LoadTimeout(component=cache, key=self.key, timeout=timeout or 0.0)
+
+    def outcome(self) -> Any:
+        """The loaded value. Raises what the loader raised."""
+        if self.failure is not None:
+            self.failure.reraise()
+        return self.value
+
+
+@contextmanager
+def inside(*flights: Flight) -> Iterator[None]:
+    """Run a loader: what the body waits for, `flights` wait for."""
+    token = _inside.set((*_inside.get(), *flights))
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+@contextmanager
+def waiting_for(flight: Flight, cache: str) -> Iterator[None]:
+    """Wait for `flight` in the body.
+
+    Raises:
+        LoadCycle: `flight` cannot land before the body ends.
+    """
+    waiting = _inside.get()
+    with _graph:
+        chain = _path(flight, set(waiting))
+        if chain is not None:
+            raise LoadCycle(component=cache, keys=[step.key for step in chain])
+        added = [step for step in waiting if flight not in step.waits_for]
+        for step in added:
+            step.waits_for.add(flight)
+    try:
+        yield
+    finally:
+        with _graph:
+            for step in added:
+                step.waits_for.discard(flight)
+
+
+def _path(start: Flight, goals: set[Flight]) -> list[Flight] | None:
+    """How `start` leads to one of `goals`, closing at the flight it began with; or None."""
+    if not goals:
+        return None
+    paths = [[start]]
+    seen = {start}
+    while paths:
+        path = paths.pop()
+        if path[-1] in goals:
+            return [path[-1], *path]
+        for step in path[-1].waits_for - seen:
+            seen.add(step)
+            paths.append([*path, step])
+    return None

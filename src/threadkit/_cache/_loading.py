@@ -1,0 +1,457 @@
+"""Loading what is not there: single flight, bulk loads, refresh ahead, remembered errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar, cast
+
+from threadkit._cache._arguments import a_callable, a_mapping, seconds
+from threadkit._cache._entry import Entry
+from threadkit._cache._flights import Flight, inside, waiting_for
+from threadkit._cache._store import Store
+from threadkit._errors import LoadCycle, LoadTimeout
+from threadkit._failures import Failure
+
+__all__ = ["Loading"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+NOTHING: Any = object()
+ERRORS_KEPT = 1024  # remembered errors at most; the oldest go first
+
+_reloads: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+
+_log = logging.getLogger("threadkit.cache")
+
+
+class Loading(Store[K, V]):
+    """A store that knows how to get what it has not."""
+
+    __slots__ = (
+        "_errors",
+        "_flights",
+        "_load_failures",
+        "_load_time",
+        "_loads",
+        "_negative_ttl",
+        "_refresh_after",
+        "_stale_served",
+    )
+
+    def __init__(
+        self, *args: Any, refresh_after: float | None, negative_ttl: float | None, **kwargs: Any
+    ) -> None:
+        self._refresh_after = refresh_after
+        self._negative_ttl = negative_ttl
+        # Guarded by the store's lock.
+        self._flights: dict[K, Flight] = {}  # what is being loaded and wanted
+        self._errors: dict[K, tuple[Failure, float]] = {}  # remembered until
+        self._loads = 0
+        self._load_failures = 0
+        self._load_time = 0.0
+        self._stale_served = 0
+        super().__init__(*args, **kwargs)
+
+    # -- one key ------------------------------------------------------------------------------
+
+    def load(self, key: K, loader: Callable[[K], V], *, timeout: float | None = None) -> V:
+        """The value of `key`; if it is not there, what `loader(key)` returns, which is kept.
+
+        Of all who ask at the same time one runs its loader; the others wait for it and get its
+        value, or its error. An error is not kept, unless the cache has a `negative_ttl`.
+
+        Blocks: while the loader runs, here or in another thread.
+
+        Args:
+            key: Hashable.
+            loader: Called with the key.
+            timeout: Seconds to wait for another caller's loader. It goes on without us. The own
+                loader is not timed.
+
+        Raises:
+            LoadTimeout: Another caller's loader took longer than `timeout`.
+            LoadCycle: The load would wait for itself, directly or through other loads.
+            Exception: What the loader raised.
+        """
+        entry = self._entries.get(key)
+        if entry is not None:
+            now = self._clock()
+            if entry.fresh_until > now and (
+                self._refresh_after is None or now - entry.written_at < self._refresh_after
+            ):
+                entry.touched_at = now
+                self._hits = self._hits.next
+                try:
+                    return cast("V", entry.value)
+                except AttributeError:  # removed this moment: see _entry
+                    pass
+        return self._load(key, loader, timeout)
+
+    def _load(self, key: K, loader: Callable[[K], V], timeout: float | None) -> V:
+        a_callable("loader", loader)
+        deadline = self._deadline(timeout)
+        while True:
+            value, flight, ours = self._board(key)
+            if flight is None:
+                return value
+            if value is not NOTHING:
+                self._reload_in_thread(flight, loader)
+                return value
+            if ours:
+                return self._fly(flight, loader)
+            self._wait(flight, deadline)
+            if not flight.abandoned:
+                return cast("V", flight.outcome())
+
+    def _fill(self, key: K, read: Callable[[K], V | None]) -> V | None:
+        """The value of `key`, from `read(key)` if it is not here; waits for nobody's load."""
+        with self._held():
+            now = self._clock()
+            entry = self._find_locked(key, now)
+            if entry is not None:
+                return self._hit_locked(entry, now)
+            self._misses += 1
+            flight = None
+            if key not in self._flights:
+                flight = self._flights[key] = Flight(key)
+        if flight is None:
+            return read(key)  # whoever loads it keeps it
+        try:
+            with inside(flight):
+                value = read(key)
+            if value is not None:
+                self._land(flight, value, now)
+            return value
+        finally:
+            self._abandon([flight])
+
+    def _hit_locked(self, entry: Entry, now: float) -> V:
+        entry.touched_at = now
+        self._hits = self._hits.next
+        return cast("V", entry.value)
+
+    async def aload(
+        self,
+        key: K,
+        loader: Callable[[K], Awaitable[V]] | Callable[[K], V],
+        *,
+        timeout: float | None = None,
+    ) -> V:
+        """`load` for coroutines: `loader(key)` may be awaitable. Shares flights with `load`.
+
+        If the task that runs the loader is cancelled, one of those who wait runs its own.
+        """
+        a_callable("loader", loader)
+        deadline = self._deadline(timeout)
+        while True:
+            value, flight, ours = self._board(key, self._get_ident())
+            if flight is None:
+                return value
+            if value is not NOTHING:
+                self._reload_in_task(flight, loader)
+                return value
+            if ours:
+                return await self._afly(flight, loader)
+            await self._await(flight, deadline)
+            if not flight.abandoned:
+                return cast("V", flight.outcome())
+
+    def _deadline(self, timeout: float | None) -> float | None:
+        if timeout is None:
+            return None
+        return self._runtime.monotonic() + seconds("timeout", timeout)
+
+    def _remaining(self, deadline: float | None) -> float | None:
+        return None if deadline is None else max(0.0, deadline - self._runtime.monotonic())
+
+    # -- many keys ----------------------------------------------------------------------------
+
+    def load_many(
+        self,
+        keys: Iterable[K],
+        bulk_loader: Callable[[list[K]], Mapping[K, V]],
+        *,
+        timeout: float | None = None,
+    ) -> dict[K, V]:
+        """The values of `keys`; those not there come from one call of `bulk_loader(missing)`.
+
+        A key that somebody else is loading is waited for, not loaded again. A key that the
+        bulk loader leaves out of its answer is left out of ours.
+
+        Blocks: while loaders run.
+
+        Args:
+            keys: Hashable each.
+            bulk_loader: Called with the list of missing keys, returns a mapping.
+            timeout: Seconds to wait for other callers' loaders, together.
+
+        Raises:
+            LoadTimeout, LoadCycle, Exception: As `load`.
+        """
+        a_callable("bulk_loader", bulk_loader)
+        deadline = self._deadline(timeout)
+        result: dict[K, V] = {}
+        wanted = list(dict.fromkeys(keys))
+        while wanted:
+            ours, theirs = self._board_many(wanted, result)
+            if ours:
+                self._fly_many(ours, bulk_loader, result)
+            wanted = []
+            for flight in theirs:
+                self._wait(flight, deadline)
+                if flight.abandoned:
+                    wanted.append(flight.key)
+                else:
+                    result[flight.key] = flight.outcome()
+        return result
+
+    def _board_many(self, keys: list[K], result: dict[K, V]) -> tuple[list[Flight], list[Flight]]:
+        """Sort `keys` into what is there (`result`), what we load and what others load."""
+        ours: list[Flight] = []
+        theirs: list[Flight] = []
+        try:
+            for key in keys:
+                value, flight, is_ours = self._board(key, refresh=False)
+                if flight is None:
+                    result[key] = value
+                else:
+                    (ours if is_ours else theirs).append(flight)
+        except BaseException:
+            self._abandon(ours)  # a remembered error, or a key that cannot be hashed
+            raise
+        return ours, theirs
+
+    def _fly_many(
+        self,
+        flights: list[Flight],
+        bulk_loader: Callable[[list[K]], Mapping[K, V]],
+        result: dict[K, V],
+    ) -> None:
+        started = self._clock()
+        try:
+            with inside(*flights):
+                loaded = a_mapping(bulk_loader([flight.key for flight in flights]))
+            for flight in flights:
+                if flight.key in loaded:
+                    result[flight.key] = loaded[flight.key]
+                    self._land(flight, loaded[flight.key], started)
+                    started = self._clock()  # the time of the one call is counted once
+        except Exception as exc:  # noqa: BLE001 - all who wait get it
+            failure = Failure(exc, skip=1, component=self.name)
+            for flight in flights:
+                if not flight.landed:
+                    self._land_failed(flight, failure, started)
+            failure.reraise()
+        finally:
+            self._abandon(flights)
+
+    # -- boarding: under the lock, everybody finds the value or a flight ------------------------
+
+    def _board(
+        self, key: K, loop_thread: int | None = None, *, refresh: bool = True
+    ) -> tuple[V, Flight | None, bool]:
+        """Look `key` up for a load. Returns value, flight and whether the flight is ours.
+
+        A value without a flight is a hit; with one, a hit that we are to reload; a flight and
+        NOTHING is a miss.
+        """
+        with self._held():
+            now = self._clock()
+            entry = self._find_locked(key, now)
+            if entry is not None:
+                value = self._hit_locked(entry, now)
+                return value, self._refresh_locked(entry, now) if refresh else None, True
+            self._misses += 1
+            self._raise_remembered_locked(key, now)
+            flight = self._flights.get(key)
+            if flight is not None:
+                flight.join_locked(self._runtime)
+                return NOTHING, flight, False
+            flight = self._flights[key] = Flight(key, loop_thread)
+            return NOTHING, flight, True
+
+    def _refresh_locked(self, entry: Entry, now: float) -> Flight | None:
+        """A flight to reload a value past `refresh_after`, unless one is under way."""
+        if self._refresh_after is None or now - entry.written_at < self._refresh_after:
+            return None
+        if entry.key in self._flights:
+            return None
+        flight = self._flights[entry.key] = Flight(entry.key)
+        return flight
+
+    def _raise_remembered_locked(self, key: K, now: float) -> None:
+        if self._errors:
+            failure, until = self._errors.get(key, (None, 0.0))
+            if failure is not None and now < until:
+                failure.reraise()
+            self._errors.pop(key, None)
+
+    def _outdate_locked(self, key: K) -> None:
+        """What is being loaded for `key` is older than what is being done to it now."""
+        flight = self._flights.pop(key, None)
+        if flight is not None:
+            flight.wanted = False
+        self._errors.pop(key, None)
+
+    def _outdate_all_locked(self) -> None:
+        for key in [*self._flights, *self._errors]:
+            self._outdate_locked(key)
+
+    # -- flying: the loader, outside the lock ---------------------------------------------------
+
+    def _fly(self, flight: Flight, loader: Callable[[K], V]) -> V:
+        started = self._clock()
+        try:
+            with inside(flight):
+                value = loader(flight.key)
+            self._land(flight, value, started)
+        except Exception as exc:  # noqa: BLE001 - all who wait get it
+            self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
+        finally:
+            self._abandon([flight])
+        return cast("V", flight.outcome())
+
+    async def _afly(self, flight: Flight, loader: Callable[[K], Any]) -> V:
+        started = self._clock()
+        try:
+            with inside(flight):
+                value = loader(flight.key)
+                if inspect.isawaitable(value):
+                    value = await value
+            self._land(flight, value, started)
+        except Exception as exc:  # noqa: BLE001 - all who wait get it
+            self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
+        finally:
+            self._abandon([flight])
+        return cast("V", flight.outcome())
+
+    def _reload_in_thread(self, flight: Flight, loader: Callable[[K], V]) -> None:
+        thread = self._runtime.thread(
+            self._reload, name=f"{self.name}-refresh", args=(flight, loader), daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError as exc:  # no more threads: the value is still good, try at a next hit
+            self._abandon([flight])
+            _log.warning("%s: cannot refresh %r: %s", self.name, flight.key, exc)
+
+    def _reload(self, flight: Flight, loader: Callable[[K], V]) -> None:
+        try:
+            self._fly(flight, loader)
+        except Exception as exc:  # noqa: BLE001 - nobody waits; the old value is still served
+            _log.warning("%s: refreshing %r failed: %r", self.name, flight.key, exc)
+
+    def _reload_in_task(self, flight: Flight, loader: Callable[[K], Any]) -> None:
+        flight.thread = self._get_ident()
+        task = asyncio.get_running_loop().create_task(self._areload(flight, loader))
+        _reloads.add(task)
+        task.add_done_callback(_reloads.discard)
+
+    async def _areload(self, flight: Flight, loader: Callable[[K], Any]) -> None:
+        try:
+            await self._afly(flight, loader)
+        except Exception as exc:  # noqa: BLE001 - nobody waits; the old value is still served
+            _log.warning("%s: refreshing %r failed: %r", self.name, flight.key, exc)
+
+    # -- landing: every flight lands, whatever happens ------------------------------------------
+
+    def _land(self, flight: Flight, value: V, started: float) -> None:
+        """Keep what was loaded, unless it is outdated, and hand it to all who wait."""
+        weight = 1 if self._weigher is None else self._weigh(flight.key, value)
+        with self._held():
+            now = self._clock()
+            self._loads += 1
+            self._load_time += now - started
+            if self._arrive_locked(flight):
+                self._store_locked(flight.key, value, self._limits, weight, now)
+            flight.value = value
+            flight.landed = True
+            flight.announce()
+
+    def _land_failed(self, flight: Flight, failure: Failure, started: float) -> None:
+        """Serve what expired if that is allowed, else hand the error to all who wait."""
+        with self._held():
+            now = self._clock()
+            self._load_failures += 1
+            self._load_time += now - started
+            wanted = self._arrive_locked(flight)
+            entry = self._entries.get(flight.key)
+            if entry is not None:
+                flight.value = entry.value
+                entry.written_at = now  # the next refresh is due a `refresh_after` from now
+                self._stale_served += entry.deadline() <= now
+            else:
+                flight.failure = failure
+                if wanted and self._negative_ttl is not None:
+                    self._remember_locked(flight.key, failure, now + self._negative_ttl)
+            flight.landed = True
+            flight.announce()
+
+    def _remember_locked(self, key: K, failure: Failure, until: float) -> None:
+        self._errors.pop(key, None)
+        while len(self._errors) >= ERRORS_KEPT:
+            self._errors.pop(next(iter(self._errors)), None)
+        self._errors[key] = (failure, until)
+
+    def _arrive_locked(self, flight: Flight) -> bool:
+        """Take `flight` off the board. Whether its outcome is still wanted in the cache."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+        return flight.wanted
+
+    def _abandon(self, flights: list[Flight]) -> None:
+        """Land those that have not landed without an outcome: who waits tries again."""
+        for flight in flights:
+            if not flight.landed:
+                with self._held():
+                    self._arrive_locked(flight)
+                    flight.abandoned = flight.landed = True
+                    flight.announce()
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _wait(self, flight: Flight, deadline: float | None) -> None:
+        if flight.thread == self._get_ident() and not flight.landed:
+            # Its loader needs the event loop of this very thread, which we are about to block.
+            raise LoadCycle(component=self.name, keys=[flight.key, flight.key])
+        with waiting_for(flight, self.name):
+            flight.wait(self._remaining(deadline), self.name)
+
+    async def _await(self, flight: Flight, deadline: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        landed = asyncio.Event()
+
+        def tell() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop of one who waited is closed
+                loop.call_soon_threadsafe(landed.set)
+
+        with self._held():
+            if flight.landed:
+                return
+            flight.call_when_landed_locked(tell)
+        remaining = self._remaining(deadline)
+        with waiting_for(flight, self.name):
+            try:
+                await asyncio.wait_for(landed.wait(), remaining)
+            except asyncio.TimeoutError:
+                raise LoadTimeout(
+                    component=self.name, key=flight.key, timeout=remaining or 0.0
+                ) from None
+
+    def _load_counts(self) -> dict[str, Any]:
+        return {
+            "loads": self._loads,
+            "load_failures": self._load_failures,
+            "load_time": self._load_time,
+            "stale_served": self._stale_served,
+        }
+
+    def _after_fork_in_child(self) -> None:
+        """Loads in flight belong to threads of the parent."""
+        super()._after_fork_in_child()
+        self._flights = {}

@@ -1,0 +1,458 @@
+"""The entries of a cache: reading, writing, expiring, evicting, and telling who listens.
+
+Concurrency
+    A hit takes no lock: it is one dict look-up and slot accesses, each atomic. Everything else
+    takes `_lock`, an RLock: the collector may run a finalizer inside a critical section, and the
+    finalizer may use the cache. For the same reason every change of the dict is one call that
+    says what it did (`setdefault`, `pop`, a swap of the whole dict), and all accounting follows
+    from the answer: a re-entrant call in between finds a consistent cache.
+Expiration
+    Checked by every read. `fresh_until` is a lower bound of the true deadline: an entry with an
+    `idle` limit is re-armed when a read passes the bound, so that hits do not compute deadlines.
+    Writers and the sweeper drop what expired.
+Eviction
+    The order says who goes (`_lru`, `_s3fifo`). It may need several calls to find out; until
+    then the cache holds a surplus of at most `SURPLUS_RATIO`, which `len` and iteration settle
+    before anybody sees it.
+Removal
+    One path: `_remove_locked` notes key, value and cause; the outermost `_leave` tells the
+    listener after the lock is released. Values are freed there too, since `__del__` may use the
+    cache, or wait for a thread that does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from threadkit._cache._arguments import a_callable, a_capacity, seconds
+from threadkit._cache._clock import strict
+from threadkit._cache._entry import DEAD, NEVER, Entry
+from threadkit._cache._lru import LruOrder
+from threadkit._cache._odometer import Odometer
+from threadkit._cache._s3fifo import S3FifoOrder
+from threadkit._cache._statistics import RemovalCause
+from threadkit._cache._sweeper import mend_after_fork, sweeper_of
+from threadkit._runtime import Runtime
+
+__all__ = ["DELETED", "Limits", "Store", "limits"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SURPLUS_RATIO = 1 / 64  # of maxsize, while a large cache is finding its eviction order
+SWEEP_SLICE = 256  # entries dropped while the lock is held once
+ANNOUNCE_LIMIT = 1000  # removals a listener may cause while it is told; the sweeper tells the rest
+SHORTEST_SWEEP, LONGEST_SWEEP = 1.0, 60.0  # seconds between sweeps when the user gave none
+SWEEP_RATIO = 0.25  # of the ttl, between those two
+
+Limits = tuple[float, "float | None"]
+"""The ttl and the idle time of an entry, in seconds."""
+
+CAUSES = tuple(RemovalCause)
+EXPIRED, EVICTED, REPLACED, DELETED, CLEARED, REJECTED = range(len(CAUSES))
+
+ORDERS: dict[str, type[LruOrder | S3FifoOrder]] = {"lru": LruOrder, "s3fifo": S3FifoOrder}
+
+_log = logging.getLogger("threadkit.cache")
+
+
+def limits(ttl: float | None, idle: float | None) -> Limits:
+    """The checked limits of entries; no ttl is an infinite one."""
+    return (
+        NEVER if ttl is None else seconds("ttl", ttl),
+        None if idle is None else seconds("idle", idle),
+    )
+
+
+class Store(Generic[K, V]):
+    """A bounded dict whose entries expire. `TTLCache` is its public face."""
+
+    __slots__ = (
+        "__weakref__",
+        "_announcers",
+        "_clock",
+        "_counts",
+        "_depth",
+        "_earliest",
+        "_entries",
+        "_evict_order",
+        "_get_ident",
+        "_grace",
+        "_hits",
+        "_limits",
+        "_listener",
+        "_listener_errors",
+        "_lock",
+        "_maxsize",
+        "_misses",
+        "_odometer",
+        "_policy",
+        "_removed",
+        "_runtime",
+        "_sweep_interval",
+        "_sweep_todo",
+        "_sweeper",
+        "_swept",
+        "_weigher",
+        "_weight",
+        "name",
+    )
+
+    def __init__(
+        self,
+        maxsize: float,
+        ttl: float | None,
+        *,
+        idle: float | None,
+        weigher: Callable[[K, V], float] | None,
+        policy: str,
+        sweep_interval: float | None,
+        on_remove: Callable[[K, V, RemovalCause], object] | None,
+        grace: float,
+        clock: Callable[[], float] | None,
+        name: str,
+        runtime: Runtime,
+    ) -> None:
+        self._maxsize = a_capacity("maxsize", maxsize)
+        self._limits = limits(ttl, idle)
+        self._weigher = None if weigher is None else a_callable("weigher", weigher)
+        self._listener = None if on_remove is None else a_callable("on_remove", on_remove)
+        if policy not in ORDERS:
+            raise ValueError(
+                f"policy must be one of {', '.join(map(repr, ORDERS))}, not {policy!r}"
+            )
+        self._policy = policy
+        self._sweep_interval = (
+            None if sweep_interval is None else seconds("sweep_interval", sweep_interval)
+        )
+        self._grace = grace
+        self.name = name
+        self._runtime = runtime
+        self._clock = strict(runtime.monotonic if clock is None else a_callable("clock", clock))
+        self._get_ident = runtime.get_ident
+
+        # What readers touch without the lock.
+        self._entries: dict[K, Entry] = {}
+        self._odometer = Odometer()
+        self._hits = self._odometer.start
+        self._misses = 0
+
+        # Guards everything below, and every change of `_entries`. Held for bookkeeping; an
+        # eviction may sort a slice. Never held across loaders, weighers, listeners, predicates,
+        # finalizers of values, waits or logging. `__hash__` and `__eq__` of keys do run inside,
+        # as a dict calls them: hence, too, an RLock.
+        self._lock = runtime.rlock()
+        self._depth = 0  # how often the owner holds the lock
+        self._weight: float = 0  # kept only with a weigher; else it is the number of entries
+        self._evict_order = ORDERS[policy](self._entries.values, self._clock)
+        self._counts = [0] * len(CAUSES)
+        self._listener_errors = 0
+        self._earliest = NEVER  # no live entry expires before
+        self._removed: deque[tuple[K, V, int]] = deque()  # not told to the listener yet
+        self._announcers: set[int] = set()  # threads that are telling
+
+        self._sweeper = sweeper_of(runtime)
+        self._swept = False  # whether a sweep is to come
+        self._sweep_todo: list[Entry] = []  # the sweeper's alone
+        mend_after_fork(self)
+
+    # -- the lock -----------------------------------------------------------------------------
+
+    def _enter(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def _leave(self) -> None:
+        """Release the lock, and tell about removals once it is free."""
+        self._depth -= 1
+        outermost = not self._depth
+        self._lock.release()
+        if outermost and self._removed:
+            self._announce()
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The lock, for code that is not hot."""
+        self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _announce(self) -> None:
+        """Tell the listener what left, each removal once, whichever thread gets to it first.
+
+        A listener that removes entries itself finds them told by the loop that called it.
+        """
+        me = self._get_ident()
+        if me in self._announcers:
+            return
+        self._announcers.add(me)
+        try:
+            for _ in range(len(self._removed) + ANNOUNCE_LIMIT):
+                try:
+                    key, value, cause = self._removed.popleft()
+                except IndexError:
+                    return
+                if self._listener is not None:
+                    self._tell(key, value, CAUSES[cause])
+        finally:
+            self._announcers.discard(me)
+        self._sweeper.schedule(self._announce, 0)
+
+    def _tell(self, key: K, value: V, cause: RemovalCause) -> None:
+        try:
+            self._listener(key, value, cause)  # type: ignore[misc]
+        except Exception:  # noqa: BLE001 - counted, logged, and none of the caller's business
+            self._listener_errors += 1
+            _log.exception("%s: on_remove raised for %r (%s)", self.name, key, cause)
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _find_locked(self, key: K, now: float) -> Entry | None:
+        """The live entry of `key`; one that expired is removed."""
+        entry = self._entries.get(key)
+        if entry is None or entry.fresh_until > now or self._rearm_locked(entry, now):
+            return entry
+        return None
+
+    def _rearm_locked(self, entry: Entry, now: float) -> bool:
+        """Settle an entry whose `fresh_until` has passed: True if it lives on."""
+        if entry.fresh_until == DEAD:
+            return False
+        deadline = entry.deadline()
+        if deadline > now:
+            entry.fresh_until = deadline
+            return True
+        if deadline + self._grace <= now:
+            self._remove_locked(entry, EXPIRED, now)
+        return False
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def _weigh(self, key: K, value: V) -> float:
+        """What the user's weigher says, checked. Runs outside the lock."""
+        weight = self._weigher(key, value)  # type: ignore[misc]
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise TypeError(f"weigher must return a number, not {weight!r} for key {key!r}")
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weigher must return a finite weight >= 0, not {weight!r}")
+        return weight
+
+    def _store_locked(self, key: K, value: V, limits: Limits, weight: float, now: float) -> None:
+        """Write an entry, whatever is there. `put` has a shorter way for a new key."""
+        while True:
+            entry = self._find_locked(key, now)
+            if weight > self._maxsize:
+                self._reject_locked(key, value, entry, now)
+                return
+            if entry is not None:
+                if self._overwrite_locked(entry, value, limits, weight, now):
+                    return
+                continue
+            stale = self._entries.get(key)  # expired, kept for `stale_if_error`
+            if stale is not None:
+                self._remove_locked(stale, EXPIRED, now)
+            self._make_room_locked(weight, now)
+            entry = self._new_entry(key, value, limits, weight, now)
+            if self._entries.setdefault(key, entry) is entry:
+                if self._weigher is not None:
+                    self._weight += weight
+                self._evict_order.added(entry)
+                return
+
+    def _reject_locked(self, key: K, value: V, entry: Entry | None, now: float) -> None:
+        """Refuse a value heavier than the cache; the value it was to replace is outdated."""
+        if entry is not None:
+            self._remove_locked(entry, REPLACED, now)
+        self._counts[REJECTED] += 1
+        self._removed.append((key, value, REJECTED))
+
+    def _new_entry(self, key: K, value: V, limits: Limits, weight: float, now: float) -> Entry:
+        entry = Entry()
+        entry.value = value
+        entry.key = key
+        entry.weight = weight
+        self._date(entry, limits, now)
+        return entry
+
+    def _date(self, entry: Entry, limits: Limits, now: float) -> None:
+        """Set the times of an entry just written, `fresh_until` last."""
+        ttl, idle = limits
+        entry.touched_at = entry.written_at = now
+        entry.expires_at = now + ttl
+        entry.idle = idle
+        deadline = entry.expires_at if idle is None or idle > ttl else now + idle
+        self._earliest = min(self._earliest, deadline)
+        if not self._swept and deadline < NEVER:
+            self._schedule_sweep(deadline - now)
+        entry.fresh_until = deadline
+
+    def _overwrite_locked(
+        self, entry: Entry, value: V, limits: Limits, weight: float, now: float
+    ) -> bool:
+        """Give a live entry a new value. False if it died meanwhile, by a re-entrant call."""
+        try:
+            old = entry.value
+        except AttributeError:
+            return False
+        entry.value = value
+        self._date(entry, limits, now)
+        if self._entries.get(entry.key) is not entry:
+            return False
+        self._counts[REPLACED] += 1
+        self._removed.append((entry.key, old, REPLACED))
+        change = weight - entry.weight
+        if change:
+            entry.weight = weight
+            self._weight += change
+            self._evict_order.reweighed(entry, change)
+            self._make_room_locked(0, now)
+        return True
+
+    # -- making room --------------------------------------------------------------------------
+
+    def _total(self) -> float:
+        return len(self._entries) if self._weigher is None else self._weight
+
+    def _make_room_locked(self, weight: float, now: float, surplus: float = SURPLUS_RATIO) -> None:
+        """Evict until `weight` more fits, or until the order needs more time to say who goes."""
+        while self._entries and self._total() + weight > self._maxsize:
+            victim = self._evict_order.victim()
+            if victim is not None:
+                self._remove_locked(victim, EVICTED, now)
+            elif self._total() + weight <= self._maxsize * (1 + surplus):
+                return
+
+    def _settle(self) -> None:
+        """Evict what a search for the order left over."""
+        if self._total() > self._maxsize:
+            self._enter()
+            try:
+                self._make_room_locked(0, self._clock(), surplus=0)
+            finally:
+                self._leave()
+
+    # -- removing -----------------------------------------------------------------------------
+
+    def _remove_locked(self, entry: Entry, cause: int, now: float) -> bool:
+        """Take `entry` out and note why: the one way out of the cache. False if it was out.
+
+        An entry that was past its deadline is said to have expired, whoever removes it.
+        """
+        entries = self._entries
+        found = entries.pop(entry.key, None)
+        if found is not entry:
+            if found is not None and entries.setdefault(entry.key, found) is not found:
+                self._bury_locked(found, REPLACED)  # re-entrant calls replaced it twice meanwhile
+            return False
+        late = entry.fresh_until <= now and entry.deadline() <= now
+        self._bury_locked(entry, EXPIRED if late else cause)
+        return True
+
+    def _bury_locked(self, entry: Entry, cause: int) -> None:
+        """Account for an entry that has just left the dict."""
+        value = entry.value
+        entry.fresh_until = DEAD
+        del entry.value
+        if self._weigher is not None:
+            self._weight -= entry.weight
+        self._counts[cause] += 1
+        self._removed.append((entry.key, value, cause))
+        if cause != EVICTED:
+            self._evict_order.removed(entry)
+
+    def _clear_locked(self, now: float) -> list[tuple[K, V, int]]:
+        """Empty the cache at once. Returns what to tell, outside the lock."""
+        old, self._entries = self._entries, {}
+        self._evict_order = ORDERS[self._policy](self._entries.values, self._clock)
+        self._earliest = NEVER
+        if self._weigher is not None:
+            self._weight -= sum(entry.weight for entry in old.values())
+        told = [
+            (entry.key, entry.value, EXPIRED if entry.deadline() <= now else CLEARED)
+            for entry in old.values()
+        ]
+        expired = sum(cause == EXPIRED for _, _, cause in told)
+        self._counts[EXPIRED] += expired
+        self._counts[CLEARED] += len(told) - expired
+        return told
+
+    # -- expiring -----------------------------------------------------------------------------
+
+    def _live_entries(self) -> list[Entry]:
+        """The live entries, in the order their keys came."""
+        self._settle()
+        now = self._clock()
+        with self._held():
+            entries = list(self._entries.values())
+        return [entry for entry in entries if entry.fresh_until > now or entry.deadline() > now]
+
+    def _live_count(self) -> int:
+        self._settle()
+        if self._clock() < self._earliest:
+            return len(self._entries)
+        return len(self._live_entries())
+
+    def _schedule_sweep(self, lifetime: float) -> None:
+        interval = self._interval(lifetime)
+        self._swept = interval == math.inf or self._sweeper.schedule(
+            self._sweep, lifetime + self._grace + interval
+        )
+
+    def _interval(self, lifetime: float) -> float:
+        if self._sweep_interval is not None:
+            return self._sweep_interval
+        return min(max(lifetime * SWEEP_RATIO, SHORTEST_SWEEP), LONGEST_SWEEP)
+
+    def _sweep(self) -> float | None:
+        """The sweeper's slice. Returns seconds until the next, None when nothing will expire."""
+        now = self._clock()
+        if not self._sweep_todo:
+            self._begin_sweep()
+        batch = self._sweep_todo[-SWEEP_SLICE:]
+        del self._sweep_todo[-SWEEP_SLICE:]
+        due = [entry for entry in batch if DEAD < entry.fresh_until <= now]
+        self._enter()
+        try:
+            for entry in due:
+                self._rearm_locked(entry, now)
+        finally:
+            self._leave()
+        return 0.0 if self._sweep_todo else self._end_sweep(now)
+
+    def _begin_sweep(self) -> None:
+        with self._held():
+            self._sweep_todo = list(self._entries.values())
+
+    def _end_sweep(self, now: float) -> float | None:
+        """Find out what expires next, and when to look again."""
+        with self._held():
+            left = [entry.fresh_until for entry in self._entries.values()]
+            self._earliest = min(left, default=NEVER)
+            self._swept = self._earliest < NEVER
+        wait = self._earliest - now
+        return max(wait, self._interval(wait)) + self._grace if self._swept else None
+
+    def _removal_counts(self) -> dict[str, int]:
+        return {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
+
+    # -- fork ---------------------------------------------------------------------------------
+
+    def _after_fork_in_child(self) -> None:
+        """Mend what a thread of the parent, which does not exist here, may have left half done."""
+        self._lock = self._runtime.rlock()
+        self._depth = 0
+        self._announcers = set()
+        self._swept = False
+        self._sweep_todo = []
+        self._evict_order = ORDERS[self._policy](self._entries.values, self._clock)
+        for entry in self._entries.values():
+            self._evict_order.added(entry)
+        if self._weigher is not None:
+            self._weight = sum(entry.weight for entry in self._entries.values())

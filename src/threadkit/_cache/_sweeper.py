@@ -1,0 +1,112 @@
+"""One daemon thread that drops what expired in every cache of the process.
+
+It is never needed for correctness (a read notices what expired), only so that a cache nobody reads
+gives its memory back. It holds weak references, sleeps until the next cache is due, and works in
+slices, so that a large cache does not keep the others waiting.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import queue
+import weakref
+from collections.abc import Callable
+from typing import Protocol
+
+from threadkit._runtime import REAL, Runtime, SimpleQueue, Thread
+
+__all__ = ["Sweeper", "mend_after_fork", "sweeper_of"]
+
+
+class Mendable(Protocol):
+    """A cache, as the fork handler sees it."""
+
+    def _after_fork_in_child(self) -> None:
+        """Replace locks that a thread which does not exist here may have held."""
+        ...
+
+
+Work = Callable[[], "float | None"]
+"""A bound method. It does one slice and returns the seconds until it wants to be called again."""
+
+
+class Sweeper:
+    """A thread that calls methods of caches when they are due, and keeps no cache alive.
+
+    Thread safety: `schedule` may be called from anywhere, a finalizer included: it only puts into
+    a queue whose `put` is re-entrant.
+
+    Lifetime: the thread starts with the first `schedule` and lives as long as the process.
+    """
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self._runtime = runtime
+        self._name = name
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew, without a thread: the state of a process that has just forked."""
+        self._inbox = self._runtime.simple_queue()
+        self._thread: Thread | None = None
+
+    def schedule(self, work: Work, delay: float) -> bool:
+        """Have `work` called in `delay` seconds. False if no thread can be started now."""
+        self._inbox.put((self._runtime.monotonic() + delay, weakref.WeakMethod(work)))
+        if self._thread is None:
+            # Two first callers at once start two threads, which then share the inbox: harmless.
+            thread = self._runtime.thread(
+                _run, name=self._name, args=(self._inbox, self._runtime.monotonic), daemon=True
+            )
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
+        return True
+
+
+def _run(inbox: SimpleQueue, clock: Callable[[], float]) -> None:
+    order = itertools.count()
+    due: list[tuple[float, int, weakref.WeakMethod[Work]]] = []
+    while True:
+        try:
+            at, work = inbox.get(timeout=max(0.0, due[0][0] - clock()) if due else None)
+            heapq.heappush(due, (at, next(order), work))
+        except queue.Empty:
+            _, _, work = heapq.heappop(due)
+            delay = _do(work)
+            if delay is not None:
+                heapq.heappush(due, (clock() + delay, next(order), work))
+
+
+def _do(work: weakref.WeakMethod[Work]) -> float | None:
+    """One slice for a cache that may be gone. In a function, so that no frame keeps the cache."""
+    method = work()
+    return None if method is None else method()
+
+
+_shared = Sweeper(REAL, "threadkit-shared-sweeper")
+# By id, since a mapping is not hashable.
+_caches: weakref.WeakValueDictionary[int, Mendable] = weakref.WeakValueDictionary()
+
+
+def sweeper_of(runtime: Runtime) -> Sweeper:
+    """The process's sweeper; a simulated run has sweepers of its own."""
+    return _shared if runtime is REAL else Sweeper(runtime, "threadkit-shared-sweeper")
+
+
+def mend_after_fork(cache: Mendable) -> None:
+    """Have `cache` mended in a child of this process."""
+    _caches[id(cache)] = cache
+
+
+def _after_fork_in_child() -> None:
+    _shared.forget()
+    for cache in list(_caches.values()):
+        cache._after_fork_in_child()  # noqa: SLF001 - its protocol
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

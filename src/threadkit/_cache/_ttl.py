@@ -1,0 +1,376 @@
+"""TTLCache: the mapping people see."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from operator import attrgetter
+from typing import Any, Literal, TypeVar, cast, overload
+
+from threadkit._cache._arguments import a_callable, a_capacity, seconds
+from threadkit._cache._entry import NEVER, Entry
+from threadkit._cache._loading import Loading
+from threadkit._cache._statistics import CacheStatistics, RemovalCause
+from threadkit._cache._store import DELETED, Limits, limits
+from threadkit._runtime import REAL, Runtime
+
+__all__ = ["TTLCache"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+T = TypeVar("T")
+
+_ABSENT: Any = object()
+_touched_at = attrgetter("touched_at")
+
+
+class TTLCache(Loading[K, V], MutableMapping[K, V]):
+    """A thread-safe, bounded mapping: evicts the least recently used, forgets after `ttl`.
+
+    >>> cache = TTLCache[str, str](maxsize=2, ttl=60)
+    >>> cache["a"] = "apple"
+    >>> cache.put("b", "banana", ttl=5)
+    >>> cache.get("a")                      # now "b" is the least recently used
+    'apple'
+    >>> cache["c"] = "cherry"
+    >>> sorted(cache), cache.get("b")
+    (['a', 'c'], None)
+    >>> cache.load("d", str.upper)          # one loader a key, however many threads ask
+    'D'
+    >>> cache.statistics().evicted
+    2
+
+    A hit takes no lock: threads that read do not wait for one another, nor for writers.
+
+    Thread safety: every method may be called from any thread, and from a loader, weigher,
+    listener, key's `__eq__` or `__hash__`, or a finalizer: user code never runs under the lock,
+    except the `__eq__` and `__hash__` of keys, and the lock is re-entrant.
+
+    Lifetime: nothing to close. A dropped cache is collected at once; the daemon thread that drops
+    expired entries is shared by all caches and holds weak references only. After `fork` the child
+    has a cache of its own with the same entries; loads in flight stay the parent's.
+
+    Args:
+        maxsize: The most entries, or the most weight if there is a `weigher`; `math.inf` for no
+            bound. Above about 2,000 entries a put may leave up to 1/64 more for the next few puts
+            to evict, so that none has to sort all entries at once; `len` never shows them.
+        ttl: Seconds an entry lives after it was written; None or `math.inf` for ever.
+        idle: Seconds an entry lives after it was last read or written.
+        weigher: Called with key and value, returns what the entry weighs (0 or more).
+        policy: `"lru"`, exact, or `"s3fifo"`, which resists scans and one-hit wonders better.
+        sweep_interval: Seconds between looks for expired entries; by default a quarter of the
+            ttl, at least 1 and at most 60; `math.inf` for no sweeping.
+        on_remove: Called with key, value and a `RemovalCause` after an entry left, once, outside
+            the lock, by the thread that removed it. What it raises is logged and counted.
+        refresh_after: Seconds after which `load` serves a value and reloads it in the background.
+        stale_if_error: Seconds past its expiry that a value may be served by `load` if the
+            loader fails.
+        negative_ttl: Seconds a loader's error is remembered; by default it is not.
+        clock: A clock in seconds that never goes back. By default the runtime's.
+        name: For errors and logs.
+        runtime: Where locks, threads and the clock come from.
+
+    Raises:
+        TypeError, ValueError: An argument of the wrong kind, or not positive; says which.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        maxsize: float,
+        ttl: float | None = None,
+        *,
+        idle: float | None = None,
+        weigher: Callable[[K, V], float] | None = None,
+        policy: Literal["lru", "s3fifo"] = "lru",
+        sweep_interval: float | None = None,
+        on_remove: Callable[[K, V, RemovalCause], object] | None = None,
+        refresh_after: float | None = None,
+        stale_if_error: float | None = None,
+        negative_ttl: float | None = None,
+        clock: Callable[[], float] | None = None,
+        name: str = "cache",
+        runtime: Runtime = REAL,
+    ) -> None:
+        super().__init__(
+            maxsize,
+            ttl,
+            idle=idle,
+            weigher=weigher,
+            policy=policy,
+            sweep_interval=sweep_interval,
+            on_remove=on_remove,
+            grace=0.0 if stale_if_error is None else seconds("stale_if_error", stale_if_error),
+            refresh_after=None
+            if refresh_after is None
+            else seconds("refresh_after", refresh_after),
+            negative_ttl=None if negative_ttl is None else seconds("negative_ttl", negative_ttl),
+            clock=clock,
+            name=name,
+            runtime=runtime,
+        )
+
+    # -- reading ------------------------------------------------------------------------------
+
+    @overload
+    def get(self, key: K, default: None = None) -> V | None: ...
+    @overload
+    def get(self, key: K, default: V) -> V: ...
+    @overload
+    def get(self, key: K, default: T) -> V | T: ...
+    def get(self, key: K, default: Any = None) -> Any:
+        """The value of `key`, or `default`."""
+        try:
+            entry = self._entries[key]
+        except KeyError:
+            self._misses += 1
+            return default
+        clock = self._clock
+        now = clock()
+        if entry.fresh_until > now:
+            entry.touched_at = now
+            self._hits = self._hits.next
+            try:
+                return entry.value
+            except AttributeError:  # removed this moment: see _entry
+                pass
+        return self._get_settled(key, now, default)
+
+    def _get_settled(self, key: K, now: float, default: Any) -> Any:
+        """`get` for an entry that is past `fresh_until`: under the lock it does not change."""
+        with self._held():
+            entry = self._find_locked(key, now)
+            if entry is None:
+                self._misses += 1
+                return default
+            return self._hit_locked(entry, now)
+
+    def __getitem__(self, key: K) -> V:
+        value = self.get(key, _ABSENT)
+        if value is _ABSENT:
+            raise KeyError(key)
+        return cast("V", value)
+
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
+        """The values of those `keys` that are there."""
+        found = ((key, self.get(key, _ABSENT)) for key in keys)
+        return {key: value for key, value in found if value is not _ABSENT}
+
+    def peek(self, key: K, default: T | None = None) -> V | T | None:
+        """The value of `key` without counting as a read: no recency, no statistics."""
+        now = self._clock()
+        with self._held():
+            entry = self._entries.get(key)
+            live = entry is not None and entry.deadline() > now
+            return entry.value if live else default  # type: ignore[union-attr]
+
+    def __contains__(self, key: object) -> bool:
+        return self.peek(cast("K", key), _ABSENT) is not _ABSENT
+
+    def expires_at(self, key: K) -> float | None:
+        """When the entry will expire unless it is read, on the cache's clock; None if not there.
+
+        `math.inf` for an entry that does not expire.
+        """
+        now = self._clock()
+        with self._held():
+            entry = self._entries.get(key)
+            deadline = None if entry is None else entry.deadline()
+        return None if deadline is None or deadline <= now else deadline
+
+    def __len__(self) -> int:
+        """The live entries: counted at once unless some may have expired, else one by one."""
+        return self._live_count()
+
+    def __iter__(self) -> Iterator[K]:
+        """The keys that are live now, in the order they came; changes do not disturb it."""
+        return iter([entry.key for entry in self._live_entries()])
+
+    def coldest(self, n: int = 1) -> list[K]:
+        """The `n` least recently used live keys, the very least first."""
+        return [entry.key for entry in heapq.nsmallest(n, self._live_entries(), key=_touched_at)]
+
+    def hottest(self, n: int = 1) -> list[K]:
+        """The `n` most recently used live keys, the very most first."""
+        return [entry.key for entry in heapq.nlargest(n, self._live_entries(), key=_touched_at)]
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def put(self, key: K, value: V, *, ttl: float | None = None, idle: float | None = None) -> None:
+        """Keep `value` for `key`.
+
+        A load of the key that is under way will not overwrite it.
+
+        Args:
+            key: Hashable.
+            value: Anything. One that weighs more than `maxsize` is refused with the cause
+                `rejected`, and the old value of the key goes too.
+            ttl: Seconds it lives; by default the cache's. `math.inf` for ever.
+            idle: Seconds it lives unread; by default the cache's.
+        """
+        own = self._limits if ttl is None and idle is None else self._own_limits(ttl, idle)
+        weight = 1 if self._weigher is None else self._weigh(key, value)
+        with self._held():
+            if self._flights or self._errors:
+                self._outdate_locked(key)
+            self._store_locked(key, value, own, weight, self._clock())
+
+    def _own_limits(self, ttl: float | None, idle: float | None) -> Limits:
+        """The limits of one entry: what is not given is the cache's."""
+        usual_ttl, usual_idle = self._limits
+        given = limits(ttl, idle)
+        return (usual_ttl if ttl is None else given[0], usual_idle if idle is None else given[1])
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self.put(key, value)
+
+    def setdefault(self, key: K, default: Any = None) -> Any:
+        """The value of `key`, which becomes `default` if it was not there."""
+        found = self.get(key, _ABSENT)
+        if found is not _ABSENT:
+            return found
+        weight = 1 if self._weigher is None else self._weigh(key, default)
+        with self._held():
+            now = self._clock()
+            entry = self._find_locked(key, now)
+            if entry is not None:
+                return entry.value
+            self._outdate_locked(key)
+            self._store_locked(key, default, self._limits, weight, now)
+            return default
+
+    def touch(self, key: K, ttl: float | None = None) -> bool:
+        """Give a live entry a new `ttl` from now (by default the cache's), as if just read."""
+        lifetime, _ = self._own_limits(ttl, None)
+        with self._held():
+            now = self._clock()
+            entry = self._find_locked(key, now)
+            if entry is None:
+                return False
+            self._date(entry, (lifetime, entry.idle), now)
+            return True
+
+    # -- removing -----------------------------------------------------------------------------
+
+    @overload
+    def pop(self, key: K) -> V: ...
+    @overload
+    def pop(self, key: K, default: V) -> V: ...
+    @overload
+    def pop(self, key: K, default: T) -> V | T: ...
+    def pop(self, key: K, default: Any = _ABSENT) -> Any:
+        """Remove `key` and return its value, or `default`; without one, KeyError."""
+        with self._held():
+            now = self._clock()
+            self._outdate_locked(key)
+            entry = self._find_locked(key, now)
+            if entry is not None:
+                value = entry.value
+                self._remove_locked(entry, DELETED, now)
+                return value
+        if default is _ABSENT:
+            raise KeyError(key)
+        return default
+
+    def __delitem__(self, key: K) -> None:
+        self.pop(key)
+
+    def popitem(self) -> tuple[K, V]:
+        """Remove and return the least recently used entry; KeyError if there is none."""
+        while True:
+            coldest = self.coldest()
+            if not coldest:
+                raise KeyError(f"{self.name} is empty")
+            value = self.pop(coldest[0], _ABSENT)
+            if value is not _ABSENT:
+                return coldest[0], cast("V", value)
+
+    def clear(self) -> None:
+        """Remove everything. What is being loaded now will not be kept."""
+        with self._held():
+            self._outdate_all_locked()
+            told = self._clear_locked(self._clock())
+        self._removed.extend(told)
+        self._announce()
+
+    def invalidate_if(self, predicate: Callable[[K, V], bool]) -> int:
+        """Remove the live entries for which `predicate(key, value)` is true.
+
+        What is being loaded now will not be kept, since it cannot be asked about yet.
+
+        Returns:
+            How many were removed.
+        """
+        a_callable("predicate", predicate)
+        with self._held():
+            self._outdate_all_locked()
+            entries = list(self._entries.values())
+        now = self._clock()
+        chosen = [entry for entry in entries if _applies(predicate, entry, now)]
+        with self._held():
+            return sum(self._remove_locked(entry, DELETED, now) for entry in chosen)
+
+    # -- settings -----------------------------------------------------------------------------
+
+    @property
+    def maxsize(self) -> float:
+        """The most entries, or the most weight."""
+        return self._maxsize
+
+    @property
+    def currsize(self) -> float:
+        """What the entries weigh now; without a weigher, how many there are."""
+        self._settle()
+        return self._total()
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds an entry lives after it was written; None for ever."""
+        return None if self._limits[0] == NEVER else self._limits[0]
+
+    @property
+    def idle(self) -> float | None:
+        """Seconds an entry lives after it was last read."""
+        return self._limits[1]
+
+    def resize(self, maxsize: float) -> None:
+        """Change the bound. Evicts at once what no longer fits."""
+        a_capacity("maxsize", maxsize)
+        with self._held():
+            self._maxsize = maxsize
+            self._make_room_locked(0, self._clock(), surplus=0)
+
+    def set_ttl(self, ttl: float | None, *, idle: float | None = None) -> None:
+        """Change how long entries written from now on live. Those that are there keep theirs."""
+        self._limits = limits(ttl, idle)
+
+    def statistics(self) -> CacheStatistics:
+        """What the cache did so far."""
+        self._settle()
+        with self._held():
+            return CacheStatistics(
+                hits=self._odometer.read(self._hits),
+                misses=self._misses,
+                entries=len(self._entries),
+                weight=self._total(),
+                maxsize=self._maxsize,
+                listener_errors=self._listener_errors,
+                **self._load_counts(),
+                **self._removal_counts(),
+            )
+
+    def __repr__(self) -> str:
+        return (
+            f"<TTLCache {self.name!r}: {self._total():g} of {self._maxsize:g}, "
+            f"ttl={self.ttl}, policy={self._policy!r}>"
+        )
+
+
+def _applies(predicate: Callable[[Any, Any], bool], entry: Entry, now: float) -> bool:
+    """Whether a live entry is to go; one that is removed meanwhile is not asked about."""
+    try:
+        value = entry.value
+    except AttributeError:
+        return False
+    return entry.deadline() > now and predicate(entry.key, value)
