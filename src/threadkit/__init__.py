@@ -6,6 +6,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_runtime`: the seam to clock, locks and threads; tests run on `threadkit.testing.SimRuntime`.
 * `_failures`: exceptions with their story, grades for any of them, the log they all come to.
 * `_queues`: `MessageQueue`, between threads and coroutines, whose every drop is counted.
+* `_cache`: TTLCache, which reads without a lock and loads a key once; a tier of files behind it.
 * `threadkit.sizing` (imported by its own name): how many workers a pool should have.
 * `_futures`: the light Future that pools hand out.
 * `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
@@ -14,6 +15,15 @@ The rooms, from the bottom up; everything public is imported from here:
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
 
+from threadkit._cache import (
+    CacheStatistics,
+    FileTier,
+    FileTierStatistics,
+    RemovalCause,
+    TieredCache,
+    TieredStatistics,
+    TTLCache,
+)
 from threadkit._components import (
     Component,
     ComponentManager,
@@ -86,6 +96,7 @@ __version__ = "0.1.0"
 __all__ = [
     "REAL",
     "CacheError",
+    "CacheStatistics",
     "Component",
     "ComponentManager",
     "ComponentReport",
@@ -100,6 +111,8 @@ __all__ = [
     "Failure",
     "FailureEvent",
     "FailureGroup",
+    "FileTier",
+    "FileTierStatistics",
     "Future",
     "Handle",
     "Histogram",
@@ -123,6 +136,7 @@ __all__ = [
     "QueueFull",
     "QueueStatistics",
     "Rejected",
+    "RemovalCause",
     "ResourceError",
     "RestartsExhausted",
     "Retry",
@@ -135,12 +149,15 @@ __all__ = [
     "StopTimeout",
     "StorageFailed",
     "Superseded",
+    "TTLCache",
     "Task",
     "TaskCancelled",
     "TaskError",
     "TaskStale",
     "TaskTimeout",
     "ThreadkitError",
+    "TieredCache",
+    "TieredStatistics",
     "Verdict",
     "WorkerLost",
     "classify",

@@ -148,32 +148,32 @@ class FileTier:
 
         Blocks: while the file is read.
         """
+        value = self._read(key)
+        self._count("misses" if value is None else "hits")
+        return value
+
+    def _read(self, key: str | bytes) -> bytes | None:
         name, label = _name_of(key)
         path = self._directory / name
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            return self._miss()
+            return None
         except OSError as exc:
             self._count("unreadable")
             _log.warning("%s: cannot read %s: %s", self.name, path, exc)
-            return self._miss()
+            return None
         value = _unpack(data, label)
-        if value is None:
-            if MAGIC.startswith(data[: len(MAGIC)]):
-                self._remove_torn(name, label)
-            return self._miss()
-        with contextlib.suppress(OSError):
-            os.utime(path)  # recency; somebody may have evicted it meanwhile
-        self._count("hits")
+        if value is not None:
+            with contextlib.suppress(OSError):
+                os.utime(path)  # recency; somebody may have evicted it meanwhile
+        elif MAGIC.startswith(data[: len(MAGIC)]):
+            self._remove_torn(name, label)
         return value
 
     def __contains__(self, key: str | bytes) -> bool:
         """Whether there is a file for `key`; whether it is whole, only `get` finds out."""
         return (self._directory / _name_of(key)[0]).is_file()
-
-    def _miss(self) -> None:
-        self._count("misses")
 
     def _remove_torn(self, name: str, label: bytes) -> None:
         """Remove an entry of ours whose checksum is wrong, unless it was replaced meanwhile."""
@@ -350,7 +350,9 @@ def _name_of(key: str | bytes) -> tuple[str, bytes]:
 
 
 def _checksum(label: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=16, salt=hashlib.blake2b(label, digest_size=16).digest()).digest()
+    digest = hashlib.blake2b(value, digest_size=16)
+    digest.update(label)
+    return digest.digest()
 
 
 def _pack(label: bytes, value: bytes) -> bytes:

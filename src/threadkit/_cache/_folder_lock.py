@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,7 +35,7 @@ else:
 
 __all__ = ["Turn", "folder_lock"]
 
-_COUNTER = slice(1, 9)  # bytes of the file; Windows locks the first byte, even against its holder
+_COUNTER = struct.Struct(">Q")  # from the second byte on: Windows locks the first, for all
 
 
 class Turn:
@@ -47,15 +48,18 @@ class Turn:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        os.lseek(descriptor, _COUNTER.start, os.SEEK_SET)
-        counter = os.read(descriptor, _COUNTER.stop - _COUNTER.start)
-        self.changes = int.from_bytes(counter, "big") if len(counter) == 8 else random.getrandbits(62)
+        os.lseek(descriptor, 1, os.SEEK_SET)
+        counter = os.read(descriptor, _COUNTER.size)
+        if len(counter) == _COUNTER.size:
+            (self.changes,) = _COUNTER.unpack(counter)
+        else:
+            self.changes = random.getrandbits(62)
 
     def will_change(self) -> None:
         """Note a change, before it is made: if we are killed half-way, it is noted all the same."""
         self.changes += 1
-        os.lseek(self.descriptor, _COUNTER.start, os.SEEK_SET)
-        os.write(self.descriptor, self.changes.to_bytes(8, "big"))
+        os.lseek(self.descriptor, 1, os.SEEK_SET)
+        os.write(self.descriptor, _COUNTER.pack(self.changes))
 
 
 @contextmanager

@@ -182,7 +182,7 @@ class TieredCache(Generic[K]):
         except StorageFailed as exc:
             self._storage_failures += 1
             if not self._is_down:
-                _log.error("%s; going on without files", exc)  # noqa: TRY400 - the cause is in it
+                _log.error("%s; going on without files", exc)
             self._is_down = True
             return
         if self._is_down:
