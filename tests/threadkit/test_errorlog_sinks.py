@@ -374,13 +374,13 @@ class TestLogging:
         assert errors.flush(TIMEOUT)
         (record,) = caplog.records
         assert record.levelno == logging.ERROR
-        assert record.getMessage() == "pool t: builtins.ValueError: no room 1"
+        assert record.getMessage().startswith("pool t: builtins.ValueError: no room 1")
         assert record.exc_info[1] is failure.exception
         assert record.fingerprint == fingerprint
         assert (record.component, record.task, record.worker) == ("pool", "t", "w")
         assert (record.attempt, record.count, record.suppressed) == (2, 1, 0)
         assert record.submitted_at.endswith("in bad_room")
-        assert "submitted at " in caplog.text or sys.version_info < (3, 11)
+        assert "submitted at " in caplog.text
 
     def test_the_worst_grade_is_critical(self, errors, caplog):
         errors.add_sink(LoggingSink("bot"))

@@ -25,7 +25,7 @@ from threadkit._failures._ledger import Entry, ErrorLogStatistics, Ledger, Tally
 from threadkit._failures._sinks import Sink
 from threadkit._runtime import REAL, Runtime
 
-_EXIT_BUDGET = 2.0  # seconds the sinks of a log may hold up the interpreter's exit
+_EXIT_BUDGET = 2.0  # seconds all sinks together may hold up the interpreter's exit
 
 Order = Literal["count", "last_seen", "first_seen", "severity", "rate"]
 
@@ -316,9 +316,9 @@ class ErrorLog:
 
     # -- ends -------------------------------------------------------------------------------
 
-    def _deliver_at_exit(self) -> None:
+    def _deliver_at_exit(self, budget: float) -> None:
         """Wait for the sinks once, and from now on after each failure, all in one budget."""
-        self._exit_by = self._monotonic() + _EXIT_BUDGET
+        self._exit_by = self._monotonic() + budget
         self._ledger.tell_untold()
         self._deliver_late(told=True)
 
@@ -375,8 +375,9 @@ def _let_go(key: int, ledger: Ledger) -> None:
 
 
 def _deliver_at_exit() -> None:
+    leave_by = REAL.monotonic() + _EXIT_BUDGET
     for log in _all_logs():
-        log._deliver_at_exit()  # noqa: SLF001 - same module
+        log._deliver_at_exit(leave_by - REAL.monotonic())  # noqa: SLF001 - same module
 
 
 def _forget_parent() -> None:

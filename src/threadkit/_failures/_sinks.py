@@ -13,6 +13,7 @@ import itertools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,13 +98,16 @@ class LoggingSink:
     def __call__(self, event: FailureEvent) -> None:
         failure = event.failure
         exc_info = None
+        text = event.summary()
         if failure is not None:
             exc = failure.restored()
             exc_info = (type(exc), exc, failure.traceback)
+            if sys.version_info < (3, 11):  # its formatters print no notes
+                text = "\n".join((text, *getattr(exc, "__notes__", ())))
         self._logger.log(
             min(event.severity, logging.CRITICAL),
             "%s",
-            event.summary(),
+            text,
             exc_info=exc_info,
             extra=facts_of(event),
         )
