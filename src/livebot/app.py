@@ -27,10 +27,16 @@ from threadkit import (
     REAL,
     ComponentManager,
     Context,
+    ErrorLog,
+    ErrorLogStatistics,
+    FileTier,
+    LoggingSink,
     MessageQueue,
     QueueClosed,
     Rejected,
     Runtime,
+    TieredCache,
+    TTLCache,
 )
 
 __all__ = ["LiveBot", "Snapshot"]
@@ -49,6 +55,7 @@ class Snapshot:
     source: SourceStatistics
     speech: SpeechStatistics
     player: PlayerStatistics
+    errors: ErrorLogStatistics
     seconds: float
 
 
@@ -83,6 +90,7 @@ class LiveBot:
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
         self.manager = ComponentManager("livebot", runtime=runtime)
+        self.errors = ErrorLog("livebot", runtime=runtime)
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
         self._moderator = Moderator(runtime=runtime)
         self._writer = TemplateWriter(settings.replies)
@@ -102,7 +110,9 @@ class LiveBot:
             name="texts",
             runtime=runtime,
         )
-        self._speech = SpeechService(None, workers=voice.workers, rate=voice.rate, runtime=runtime)
+        self._speech = SpeechService(
+            _audio_cache(settings), workers=voice.workers, rate=voice.rate, runtime=runtime
+        )
         self._player = AudioPlayer(
             wav=wav, rest=voice.rest, on_played=self._played, runtime=runtime
         )
@@ -112,7 +122,8 @@ class LiveBot:
     def _wire(self, settings: Settings, feed_needs: list[str], runtime: Runtime) -> None:
         """Who needs whom: started in this order, stopped in the reverse of it."""
         manager, voice = self.manager, settings.voice
-        manager.add("player", self._player)
+        manager.add("errors", _Errors(self.errors))
+        manager.add("player", self._player, needs=["errors"])
         manager.add("speech", _Closing(self._speech.close), needs=["player"])
         self._speech_pool = manager.pool(
             "tts", max_workers=voice.workers, policy="fixed", needs=["speech"], stop_timeout=2
@@ -146,6 +157,7 @@ class LiveBot:
             self._source.statistics(),
             self._speech.statistics(),
             self._player.statistics(),
+            self.errors.statistics(),
             self._monotonic() - self._began_at,
         )
 
@@ -184,8 +196,10 @@ class LiveBot:
             if not text:
                 self._ledger.drop(entry, f"no template for {entry.event.kind}")
                 return
-        except Exception:
-            logger.exception("cannot answer %s %s", entry.event.kind, entry.event.id)
+        except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
+            self.errors.record(
+                exc, component="processing", task=f"{entry.event.kind} {entry.event.id}"
+            )
             self._ledger.drop(entry, "error while answering")
             return
         entry.text = text
@@ -204,8 +218,10 @@ class LiveBot:
         """On a speech worker. Whatever happens, the number is played or given up."""
         try:
             speech = self._speech.synthesize(entry.text)
-        except SpeechError as exc:
-            self._ledger.drop(entry, f"speech: {exc.reason}")
+        except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
+            self.errors.record(exc, component="speech", task=entry.text)
+            reason = exc.reason if isinstance(exc, SpeechError) else "error"
+            self._ledger.drop(entry, f"speech: {reason}")
             self._player.play(number, None)
             self._voice.next()
             return
@@ -234,6 +250,20 @@ class LiveBot:
         """Nothing is on its way: after the end of the broadcast that is the end of the work."""
         if self._broadcast_ended and self._ledger.statistics().pending == 0:
             self.manager.request_stop()
+
+
+class _Errors:
+    """The central error log: begins with everything and is closed last."""
+
+    def __init__(self, errors: ErrorLog) -> None:
+        self._errors = errors
+
+    def start(self, ctx: Context, /) -> None:
+        self._errors.add_sink(LoggingSink("livebot"))
+        self._errors.install()
+
+    def stop(self, ctx: Context, /) -> None:
+        self._errors.close()
 
 
 class _Closing:
@@ -338,3 +368,14 @@ class _VoiceStage:
             except QueueClosed:
                 return
             self._speak(number, entry)
+
+
+def _audio_cache(settings: Settings) -> Any:
+    voice = settings.voice
+    memory: TTLCache[Any, bytes] = TTLCache(
+        maxsize=voice.cache_bytes, weigher=lambda _key, audio: len(audio), name="audio"
+    )
+    if voice.cache_directory is None:
+        return memory
+    directory = Path(voice.cache_directory)
+    return TieredCache(memory, FileTier(directory, max_bytes=4 * voice.cache_bytes))

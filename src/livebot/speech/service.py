@@ -190,7 +190,7 @@ class SpeechService:
             made.append(True)
             return _packed(self._speak(spoken, language, rate, deadline))
 
-        audio = self._cache.load(repr(key), load) if self._cache else load(key)
+        audio = self._cache.load(repr(key), load) if self._cache is not None else load(key)
         sample_rate, pcm = _unpacked(audio)
         return Speech(pcm, sample_rate, text, cached=not made)
 

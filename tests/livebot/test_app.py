@@ -1,0 +1,136 @@
+"""The whole bot in this process, against the real simulator, into a WAV file."""
+
+import logging
+import socket
+
+import pytest
+
+from livebot.app import LiveBot
+from livebot.config import Settings
+from livebot.messages import Chat, Member, User
+from livebot.sources import Endpoint, Faults, Simulator
+
+
+def chat(number, text):
+    return Chat(id=str(number), user=User(id=str(number), name="甲"), text=text)
+
+
+def room(*texts):
+    return [(0.1 * number, chat(number, text)) for number, text in enumerate(texts, 1)]
+
+
+@pytest.fixture
+def live(tmp_path):
+    """Makes a bot for a simulated room; `bot.run()` ends when the room has."""
+
+    def make(events, faults=None, **settings):
+        simulator = Simulator(events, speed=10, faults=faults)
+        quick = {"voice": {"rest": 0.0, "rate": 450, **settings.pop("voice", {})}, **settings}
+        bot = LiveBot(
+            lambda: Endpoint(simulator.url),
+            settings=Settings.model_validate(quick),
+            wav=tmp_path / "out.wav",
+            feed_needs=["simulator"],
+        )
+        bot.manager.add("simulator", simulator)
+        return bot, simulator
+
+    return make
+
+
+def books(bot):
+    seen = bot.snapshot().ledger
+    assert seen.received == seen.spoken + seen.pending + sum(seen.dropped.values())
+    return seen
+
+
+def test_everything_that_can_be_spoken_is_spoken_in_the_end(live):
+    bot, simulator = live(room("你好", "早上好", "再见"))
+    assert bot.run() == 0
+    assert books(bot).spoken == 3
+    assert books(bot).pending == 0
+    assert bot.snapshot().player.played == 3
+    assert simulator.statistics().sent["chat"] == 3
+
+
+def test_a_sentence_that_cannot_be_spoken_holds_up_nobody(live, monkeypatch):
+    bot, _ = live(room("你好", "坏", "再见"))
+    speak = bot._speech.synthesize
+
+    def sometimes(text):
+        if "坏" in text:
+            raise RuntimeError("the engine fell over")
+        return speak(text)
+
+    monkeypatch.setattr(bot._speech, "synthesize", sometimes)
+    assert bot.run() == 0
+    assert (books(bot).spoken, books(bot).dropped) == (2, {"speech: error": 1})
+    [group] = bot.errors.groups()
+    assert (group.count, group.message) == (1, "the engine fell over")
+
+
+def test_an_event_that_breaks_moderation_is_dropped_and_recorded(live, monkeypatch):
+    bot, _ = live([(0.0, chat(1, "你好")), (0.1, Member(id="2", user=User(id="9", name="乙")))])
+    consider = bot._moderator.consider
+
+    def picky(event):
+        if isinstance(event, Member):
+            raise ValueError("never seen such a thing")
+        return consider(event)
+
+    monkeypatch.setattr(bot._moderator, "consider", picky)
+    assert bot.run() == 0
+    assert (books(bot).spoken, books(bot).dropped) == (1, {"error while answering": 1})
+    assert [group.message for group in bot.errors.groups()] == ["never seen such a thing"]
+
+
+def test_more_than_can_be_spoken_is_shed_with_its_reason(live):
+    bot, _ = live(room(*(f"第{n}句" for n in range(40))), pipeline={"text_queue_size": 5})
+    assert bot.run() == 0
+    seen = books(bot)
+    assert seen.pending == 0
+    assert seen.dropped["text queue: drop_lowest"] > 20
+    assert seen.spoken >= 5
+
+
+def test_a_repeated_sentence_comes_from_the_cache(live):
+    same = [
+        (0.0, Member(id="1", user=User(id="1", name="甲"))),
+        (0.1, Member(id="2", user=User(id="1", name="甲"))),
+    ]
+    bot, _ = live(same, voice={"workers": 1})
+    assert bot.run() == 0
+    speech = bot.snapshot().speech
+    assert (books(bot).spoken, speech.synthesized, speech.cached) == (2, 1, 1)
+
+
+def test_a_cache_on_disk_serves_the_next_run(live, tmp_path):
+    for expected in ((1, 0), (0, 1)):
+        bot, _ = live(room("你好"), voice={"cache_directory": str(tmp_path / "cache")})
+        assert bot.run() == 0
+        speech = bot.snapshot().speech
+        assert (speech.synthesized, speech.cached) == expected
+
+
+def test_a_malformed_frame_costs_one_line_and_nothing_else(live, caplog):
+    bot, _ = live([(0.0, chat(1, "你好")), (5.0, chat(2, "再见"))], Faults(malformed=1.0))
+    with caplog.at_level(logging.WARNING):
+        assert bot.run() == 0
+    assert books(bot).spoken == 2
+    assert bot.snapshot().source.malformed >= 2
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1, "the first is told, more within seconds are only counted"
+    assert "malformed" in lines[0]
+
+
+def test_a_room_that_cannot_be_reached_costs_one_line_an_attempt(tmp_path, caplog):
+    with socket.socket() as taken:  # bound, not listening: connections to it are refused
+        taken.bind(("127.0.0.1", 0))
+        url = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
+        bot = LiveBot(url, settings=Settings(), wav=tmp_path / "out.wav")
+        with caplog.at_level(logging.WARNING):
+            assert bot.run(seconds=0.5) == 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1, lines
+    assert "127.0.0.1" in lines[0]
+    assert "next attempt in" in lines[0]
