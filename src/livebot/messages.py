@@ -13,7 +13,7 @@ import dataclasses
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, cast, get_type_hints
 
 __all__ = [
     "KINDS",
@@ -301,7 +301,7 @@ def _plain(value: Any) -> dict[str, Any]:
         if isinstance(item, User):
             item = _plain(item)
         elif isinstance(item, tuple):
-            item = [_plain(user) for user in item]
+            item = [_plain(user) for user in cast("tuple[User, ...]", item)]
         record[field.name] = item
     return record
 
@@ -326,10 +326,11 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
         if value is None and hint != User:
             return None
         if isinstance(value, Mapping):
-            return _build(User, value, where)
+            return _build(User, cast("Mapping[str, Any]", value), where)
     elif hint == tuple[User, ...]:
         if isinstance(value, list):
-            return tuple(_checked(User, item, where) for item in value)
+            users: list[Any] = value
+            return tuple(_checked(User, item, where) for item in users)
     elif _fits(hint, value):
         return value
     raise ValueError(f"{where} must be {_spelled(hint)}, not {value!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, cast
 
 import websocket
 
@@ -68,7 +68,7 @@ class _OpenSocket:
     def __init__(self, client: websocket.WebSocket) -> None:
         self._client = client
         self._raw = client.sock  # the client forgets its socket; abort must still find it
-        self.recv_data = client.recv_data
+        self.recv_data = cast("Callable[[], tuple[int, bytes]]", client.recv_data)  # pyright: ignore[reportUnknownMemberType]
         self.send_binary = client.send_binary
         self.shutdown = client.shutdown
 

@@ -22,7 +22,7 @@ class Endpoint:
     """
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
         if urlsplit(self.url).scheme not in ("ws", "wss") or not urlsplit(self.url).hostname:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from typing_extensions import Self
 
@@ -59,6 +59,7 @@ def _read_line(line: str, number: int, columns: Columns) -> tuple[float, Event] 
         raise ValueError(  # noqa: TRY004 - a wrong file, not a wrong call
             f"must be a JSON object, not {type(record).__name__}"
         )
+    record = cast("dict[str, Any]", record)
     if "format" in record:
         _check_header(record)
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import cast
 
 from livebot.messages import Event
 from livebot.sources.faults import Faults
@@ -61,7 +60,7 @@ class Simulator:
     ) -> None:
         if not speed > 0:
             raise ValueError(f"speed must be above 0, not {speed}")
-        timeline = cast("Timeline", events) if hasattr(events, "due") else Played(events, loop=loop)
+        timeline = events if isinstance(events, Timeline) else Played(events, loop=loop)
         self._address = (host, port)
         self._log = ServerLog(runtime)
         self._server = RoomServer(

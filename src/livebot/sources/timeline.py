@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from livebot.messages import Control, Event, Gift
 from livebot.sources.decoding import ENDED
@@ -16,6 +16,7 @@ _NEXT_ROUND = 1_000_000_000  # added to message and combo ids each time a looped
 _END_ID = 7_900_000_000_000_000_000
 
 
+@runtime_checkable
 class Timeline(Protocol):
     """Events by number, in order of their time; a number is the same event for ever."""
 

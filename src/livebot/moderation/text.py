@@ -1,0 +1,84 @@
+"""Viewers' texts made fit for speech, for a model and for comparison.
+
+Pure functions of hostile input: whatever comes, they take time linear in the length they keep.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["clean", "repeat_key", "squeezed"]
+
+_RAW_LIMIT = 1000  # characters looked at; the platform's own limit is far below
+_MARKS_IN_A_ROW = 2  # accents on one letter; more is decoration ("zalgo")
+_STICKER = re.compile(r"\[[^\[\]]{1,12}\]")
+_ONE_CHARACTER = re.compile(r"([^\W\d])\1{3,}")  # 哈哈哈哈 and more
+_ONE_DIGIT = re.compile(r"(?<!\d)(\d)\1{3,}(?!\d)")  # 66666, but not the zeros of 10000
+_ONE_MARK = re.compile(r"([^\w\s])\1+")  # ！！！
+_PHRASE = re.compile(r"(.{2,8}?)\1{2,}")  # 加油加油加油
+_AGAIN = re.compile(r"(\D{1,8}?)\1+")  # not digits: 100 and 10 are different things
+_SPOKEN = {"L", "N", "P"}  # major categories kept: letters, numbers, punctuation
+_SPOKEN_SIGNS = {"Sm", "Sc"}  # and + = $ ￥, but no emoji, which are So
+_ENDINGS = "啊呀吧呢了吗嘛哦喔哈啦哇"  # said or not, the sentence is the same
+
+
+def clean(text: str, limit: int = 60) -> str:
+    """`text` as it may be read aloud: no stickers, emoji or brackets, repeats shortened, cut.
+
+    Args:
+        text: What a viewer wrote, or calls themselves.
+        limit: Characters kept.
+
+    >>> clean("[大笑][大笑] 主播好好好好好好!!!!  ＡＢＣ🎉")
+    '主播好好好! ABC'
+    >>> clean("66666666"), clean("一共10000块"), clean("加油加油加油加油"), clean("[比心]🎉。")
+    ('666', '一共10000块', '加油加油', '')
+    """
+    folded = unicodedata.normalize("NFKC", text[:_RAW_LIMIT])[:_RAW_LIMIT]
+    kept = " ".join(_spoken(_STICKER.sub(" ", folded)).split())
+    kept = _ONE_CHARACTER.sub(r"\1\1\1", kept)
+    kept = _ONE_DIGIT.sub(r"\1\1\1", kept)
+    kept = _ONE_MARK.sub(r"\1", kept)
+    kept = _PHRASE.sub(r"\1\1", kept)[:limit].strip()
+    return kept if any(character.isalnum() for character in kept) else ""
+
+
+def _spoken(text: str) -> str:
+    kept: list[str] = []
+    marks = 0
+    for character in text:
+        category = unicodedata.category(character)
+        if category in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f":
+            marks += 1
+            if marks <= _MARKS_IN_A_ROW and kept:
+                kept.append(character)
+            continue
+        marks = 0
+        if character in "[]":
+            continue  # speech engines read [[...]] as phonemes
+        if category[0] in _SPOKEN or category in _SPOKEN_SIGNS:
+            kept.append(character)
+        elif category[0] == "Z" or category == "Cc":
+            kept.append(" ")
+    return "".join(kept)
+
+
+def squeezed(text: str) -> str:
+    """The letters and digits of `text` alone, in one case: what block lists compare.
+
+    >>> squeezed("加 ＶＸ-1\u200b23！")
+    '加vx123'
+    """
+    folded = unicodedata.normalize("NFKC", text[:_RAW_LIMIT]).casefold()
+    return "".join(character for character in folded if character.isalnum())
+
+
+def repeat_key(text: str) -> str:
+    """The same for texts that differ only in marks, repeats and final particles.
+
+    >>> repeat_key("晋级啦！！") == repeat_key("晋级了") == repeat_key("晋级晋级晋级")
+    True
+    """
+    once = _AGAIN.sub(r"\1", squeezed(text))
+    return once.rstrip(_ENDINGS) or once
