@@ -16,7 +16,9 @@ _documents = Sybil(
     patterns=["*.md"],
     excludes=["docs/decisions/*.md"],
 )
-_docstrings = Sybil(parsers=[DocTestParser()], patterns=["src/threadkit/**/*.py"])
+_docstrings = Sybil(
+    parsers=[DocTestParser()], patterns=["src/threadkit/**/*.py", "src/livebot/**/*.py"]
+)
 pytest_collect_file = (_documents + _docstrings).pytest()
 
 

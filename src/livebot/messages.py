@@ -329,11 +329,14 @@ def _checked(hint: Any, value: Any, where: str) -> Any:
             return _build(User, cast("Mapping[str, Any]", value), where)
     elif hint == tuple[User, ...]:
         if isinstance(value, list):
-            users: list[Any] = value
-            return tuple(_checked(User, item, where) for item in users)
+            return tuple(_checked(User, item, where) for item in _items(value))
     elif _fits(hint, value):
         return value
     raise ValueError(f"{where} must be {_spelled(hint)}, not {value!r}")
+
+
+def _items(value: Any) -> list[Any]:
+    return list(value)
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -54,6 +54,11 @@ class Verdict:
     tag: object = None
     """What `consider` was given along with the event."""
 
+    @property
+    def text(self) -> str:
+        """The viewer's words, cleaned; empty when the event has none."""
+        return self.event.text if isinstance(self.event, (Chat, Emoji)) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class ModerationStatistics:
