@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from threadkit.sizing._adaptive import Adaptive
+from threadkit.sizing._combinators import GilAware
+from threadkit.sizing._demand import LittlesLaw, QueueDelay
+from threadkit.sizing._hill import HillClimbing
+from threadkit.sizing._limits import Aimd, Gradient, Vegas
 from threadkit.sizing._simple import Fixed, KeepAlive, QueueThreshold
 from threadkit.sizing._snapshot import SizingPolicy
+from threadkit.sizing._stall import StallAware
 
 __all__ = ["POLICIES", "policy"]
 
 POLICIES: Mapping[str, Callable[[], SizingPolicy]] = {
     "adaptive": Adaptive,
+    "aimd": Aimd,
     "fixed": Fixed,
+    "gil_aware": lambda: GilAware(KeepAlive()),
+    "gradient": Gradient,
+    "hill_climbing": HillClimbing,
     "keep_alive": KeepAlive,
+    "littles_law": LittlesLaw,
+    "queue_delay": QueueDelay,
     "queue_threshold": QueueThreshold,
+    "stall_aware": StallAware,
+    "vegas": Vegas,
 }
 """Every policy that has a name, with the arguments it has by default."""
 

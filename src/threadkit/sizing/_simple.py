@@ -7,6 +7,7 @@ from collections import deque
 
 from threadkit.sizing._check import at_least, positive
 from threadkit.sizing._snapshot import Decision, PoolSnapshot
+from threadkit.sizing._surplus import rest
 
 __all__ = ["Fixed", "KeepAlive", "QueueThreshold"]
 
@@ -45,11 +46,7 @@ class KeepAlive:
         lacking = snapshot.queued - snapshot.idle
         if lacking > 0:
             return Decision(snapshot.workers + lacking, f"{lacking} tasks without a worker")
-        timeout = snapshot.idle_timeout if self.idle_timeout is None else self.idle_timeout
-        expired = sum(age >= timeout for age in snapshot.idle_ages)
-        if expired:
-            return Decision(snapshot.workers - expired, f"{expired} idle for {timeout:g} s")
-        return Decision(snapshot.workers, "every worker is of use")
+        return rest(snapshot, self.idle_timeout)
 
     def __repr__(self) -> str:
         return f"KeepAlive(idle_timeout={self.idle_timeout})"
@@ -78,7 +75,7 @@ class QueueThreshold:
         *,
         step_up: int = 2,
         step_down: int = 1,
-        window: float = 1.0,
+        window: float = 0.25,
     ) -> None:
         self.low = positive("low", low)
         self.high = at_least("high", high, low)
@@ -97,7 +94,7 @@ class QueueThreshold:
             return Decision(size, "inside the window", self._due_at - now)
         self._due_at = now + self.window
         average, trend = self._average(), snapshot.queued - self._samples[0][1]
-        if average > self.high * size and trend >= 0:
+        if snapshot.queued > snapshot.idle and average > self.high * size and trend >= 0:
             return Decision(size + self.step_up, f"{average:.1f} queued on average")
         if average < self.low * size and trend <= 0:
             return Decision(size - self.step_down, f"{average:.1f} queued on average")

@@ -72,6 +72,10 @@ class PoolSnapshot:
         """CPUs that Python code can keep busy: one under the GIL."""
         return min(1.0, self.cores) if self.gil else self.cores
 
+    def clamp(self, size: float) -> int:
+        """The size, brought between the pool's limits."""
+        return int(min(self.max_workers, max(self.min_workers, size)))
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

@@ -1,0 +1,52 @@
+"""Would another size work off the backlog faster? Try it and measure."""
+
+from __future__ import annotations
+
+from threadkit.sizing._snapshot import PoolSnapshot
+
+__all__ = ["Trial"]
+
+
+class Trial:
+    """One comparison of two sizes under a backlog, by completions over time.
+
+    The base size is measured first, then the other, leaving out the tasks that began before.
+
+    Args:
+        base: The present size.
+        other: The size to compare it with.
+    """
+
+    LEAST = 16  # completions, at the least, that make a measurement
+    WORTH = 0.5  # of the gain to be hoped for: what a larger size must bring
+    EQUAL = 0.9  # of the throughput: what a smaller size must keep
+
+    def __init__(self, base: int, other: int) -> None:
+        self.base = base
+        self.other = other
+        self.size = base  # what is measured at present
+        self._settling = 0  # completions still to be left out
+        self._base_rate = 0.0
+        self._completions = 0
+        self._span = 0.0
+
+    def observe(self, snapshot: PoolSnapshot) -> float | None:
+        """The other size's throughput over the base's, once both were measured."""
+        if self._settling > 0:
+            self._settling -= snapshot.completions
+            return None
+        self._completions += snapshot.completions
+        self._span += snapshot.interval
+        if self._completions < max(self.LEAST, self.size):
+            return None
+        rate = self._completions / self._span
+        if self.size == self.other:
+            return rate / self._base_rate
+        self._base_rate, self.size, self._settling = rate, self.other, self.base
+        self._completions, self._span = 0, 0.0
+        return None
+
+    def won(self, gain: float) -> bool:
+        """Whether such a gain speaks for the other size."""
+        ratio = self.other / self.base
+        return gain >= (1 + self.WORTH * (ratio - 1) if ratio > 1 else self.EQUAL)
