@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import queue
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import partial
 from math import inf
@@ -13,28 +13,51 @@ from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
 from threadkit._errors import QueueClosed, QueueEmpty, QueueFull
 from threadkit._queues._statistics import QueueStatistics
 from threadkit._queues._store import NOTHING, DropReason, Entry, Nothing, Overflow, Store
-from threadkit._queues._waiters import LoopWaiter, Register, ThreadWaiter, Waiter
-from threadkit._runtime import REAL, Runtime
+from threadkit._queues._waiters import Line, Waiter
+from threadkit._runtime import REAL, Lock, Runtime
 
 __all__ = ["MessageQueue"]
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 _Nothing: TypeAlias = Literal[Nothing.NOTHING]
+
 # The rules that may drop the new item itself, and what they call it.
 _REFUSALS: Final[dict[Overflow, DropReason]] = {
     "drop_new": "drop_new",
     "drop_lowest": "drop_lowest",
 }
-_SAME_KEY: Final = object()  # what _offer_once says when an item with this key waits already
 
 
 class _Aftermath(NamedTuple, Generic[T]):
     """What is left to do once the lock is released."""
 
-    woken: list[tuple[Waiter, Register]]
+    woken: list[tuple[Line, Waiter]]
     dropped: list[tuple[T, DropReason]]
+
+
+class _Section(Generic[T]):
+    """The lock of a queue, with what has become due done right after it is released."""
+
+    def __init__(
+        self,
+        lock: Lock,
+        settle_locked: Callable[[], _Aftermath[T] | None],
+        act: Callable[[_Aftermath[T] | None], None],
+    ) -> None:
+        self._lock = lock
+        self._settle_locked = settle_locked
+        self._act = act
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *exc_info: object) -> None:
+        try:
+            after = self._settle_locked()
+        finally:
+            self._lock.release()
+        self._act(after)
 
 
 class MessageQueue(Generic[T]):
@@ -113,19 +136,22 @@ class MessageQueue(Generic[T]):
         if ageing is not None and not 0 <= ageing < inf:
             raise ValueError(f"ageing must be None or at least 0 seconds, not {ageing!r}")
         self.name: Final = name
+        self.levels: Final = levels
         self.overflow: Final[Overflow] = overflow
-        self._ttl = inf if ttl is None else _checked_ttl(ttl)
+        self._lifetime = inf if ttl is None else _checked_ttl(ttl)
         self._merge = merge
         self._on_drop = on_drop
-        self._refusal = _REFUSALS.get(overflow)
-        self._level_count = levels
         self._clock = runtime.monotonic
-        self._new_lock = runtime.lock
-        # Guards every field below it. Held for bookkeeping: O(levels), and where an entry in the
-        # middle is cancelled or moved, a bisection and a shift of its level. Never held across
-        # merge, on_drop, a wake-up or a wait.
+        # Guards every field below it, to the blank line. Held for bookkeeping: O(levels), and where
+        # an entry in the middle is merged, cancelled or moved, a bisection and a shift of its
+        # level. Never held across merge, on_drop, a wake-up or a wait. `put` and `get` take it with
+        # `acquire` and `try`, at half the cost of `with`: an exception that a signal handler raises
+        # exactly between the two lines would leave it taken, as it would in queue.Queue, whose
+        # conditions are entered by a Python function.
         self._lock = runtime.lock()
-        self._limit = _checked_limit(maxsize)
+        self._section = _Section(self._lock, self._settle_locked, self._act)
+        self._maxsize = _checked_maxsize(maxsize)
+        self._limit = maxsize or sys.maxsize  # less than 0 once closed: nothing fits any more
         self._closed = False
         self._merged = 0
         self._rejected = 0
@@ -133,11 +159,21 @@ class MessageQueue(Generic[T]):
         self._store: Store[T] = Store(
             levels, ageing, runtime.monotonic, keep_drops=on_drop is not None
         )
-        # Who waits for an item, for room, for emptiness. One getter is woken by each item, putters
-        # by each place that becomes free, joiners by emptiness; all of them by close.
-        self._getters: Register = OrderedDict()
-        self._putters: Register = OrderedDict()
-        self._joiners: Register = OrderedDict()
+        # Who waits for an item, for room, for emptiness. Each item that comes wakes one getter,
+        # each place that becomes free one putter, emptiness every joiner, and close everybody.
+        self._getters = Line(self._lock, self._pass_on_item, runtime)
+        self._putters = Line(self._lock, self._pass_on_room, runtime)
+        self._joiners = Line(self._lock, self._pass_on_room, runtime)
+        self._waiting_getters = self._getters.waiting
+        self._waiting_putters = self._putters.waiting
+        self._waiting_joiners = self._joiners.waiting
+        self._woken: list[tuple[Line, Waiter]] = []  # to be woken at the end of the section
+
+        # What signal handlers put. They cannot wait for the lock, which the very thread they
+        # interrupt may hold: whoever holds it looks here after releasing it. The flag is set before
+        # the first item comes in and never cleared; it spares all others the look.
+        self._signalled = False
+        self._inbox = runtime.simple_queue()
 
     # -- putting --------------------------------------------------------------------------
 
@@ -168,19 +204,43 @@ class MessageQueue(Generic[T]):
             QueueClosed: The queue was closed, before or during the wait.
             ValueError: `priority` names no level, or a duration is out of its range.
         """
+        if not 0 <= priority < self.levels:
+            raise self._no_level("priority", priority)
+        lifetime = self._lifetime if ttl is None else _checked_ttl(ttl)
+        lock, store, getter = self._lock, self._store, None
+        lock.acquire()
+        try:
+            simple = store.count < self._limit and (key is None or key not in store.by_key)
+            if simple:
+                store.push(item, priority, lifetime, key)
+                if self._waiting_getters:
+                    getter = self._getters.next_locked()
+        finally:
+            lock.release()
+        if getter is not None:
+            self._getters.wake(getter)
+        if self._signalled:
+            self._admit_signalled()
+        if not simple:
+            self._put_unusual(item, priority, lifetime, key, timeout)
+
+    def _put_unusual(
+        self, item: T, level: int, lifetime: float, key: Hashable, timeout: float | None
+    ) -> None:
+        """`put` where the queue is full or closed, or an item with this key waits."""
         if timeout is not None:
             _check_timeout(timeout)
-        if self._offer(item, priority, ttl, key) is NOTHING:
-            attempt = partial(self._offer, item, priority, ttl, key)
-            rejects = self.overflow == "reject"
-            if rejects or self._block(attempt, self._putters, timeout) is NOTHING:
+        if self._offer(item, level, lifetime, key) is NOTHING:
+            attempt = partial(self._offer, item, level, lifetime, key)
+            if self._rejects() or self._putters.block(attempt, timeout) is NOTHING:
                 raise self._full()
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
     ) -> None:
         """`put` that raises QueueFull where that would wait."""
-        if self._offer(item, priority, ttl, key) is NOTHING:
+        lifetime = self._check_put(priority, ttl, None)
+        if self._offer(item, priority, lifetime, key) is NOTHING:
             raise self._full()
 
     async def aput(
@@ -193,100 +253,106 @@ class MessageQueue(Generic[T]):
         timeout: float | None = None,
     ) -> None:
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
-        if timeout is not None:
-            _check_timeout(timeout)
-        if self._offer(item, priority, ttl, key) is NOTHING:
-            attempt = partial(self._offer, item, priority, ttl, key)
-            rejects = self.overflow == "reject"
-            if rejects or await self._suspend(attempt, self._putters, timeout) is NOTHING:
+        lifetime = self._check_put(priority, ttl, timeout)
+        if self._offer(item, priority, lifetime, key) is NOTHING:
+            attempt = partial(self._offer, item, priority, lifetime, key)
+            if self._rejects() or await self._putters.suspend(attempt, timeout) is NOTHING:
                 raise self._full()
+
+    def put_from_signal(self, item: T, priority: int = 0, *, ttl: float | None = None) -> None:
+        """`put` for signal handlers, where every other method may deadlock.
+
+        Never blocks, and never raises for the state of the queue: with overflow "block" or
+        "reject" the item enters a full queue all the same, and a closed queue drops it. What is
+        dropped is reported to `on_drop` by the next call of another method, outside the handler.
+
+        Raises:
+            ValueError: `priority` names no level, or `ttl` is out of its range.
+        """
+        lifetime = self._check_put(priority, ttl, None)
+        self._signalled = True
+        self._inbox.put((item, priority, lifetime))
+        self._admit_signalled(in_handler=True)
 
     def _offer(
         self,
         item: T,
-        priority: int,
-        ttl: float | None,
+        level: int,
+        lifetime: float,
         key: Hashable,
         waiter: Waiter | None = None,
-    ) -> object:
-        """Put the item. NOTHING: there is no room, and `waiter` waits for some."""
-        if not 0 <= priority < self._level_count:
-            raise self._no_level("priority", priority)
-        lifetime = self._ttl if ttl is None else _checked_ttl(ttl)
+    ) -> _Nothing | None:
+        """Put, merge or drop the item. NOTHING: there is no room, and `waiter` stands in line."""
         while True:
-            result = self._offer_once(item, priority, lifetime, key, waiter)
-            if result is not _SAME_KEY:
-                return result
-            if self._coalesce(item, priority, lifetime, key):
+            with self._section:
+                self._refuse_if_closed()
+                waiting = None if key is None else self._store.by_key.get(key)
+                if waiting is None:
+                    if self._enter_locked(item, level, lifetime, key):
+                        return None
+                    if waiter is not None:
+                        self._putters.enter_locked(waiter)
+                    return NOTHING
+            if self._coalesce(waiting, item, level, lifetime):
                 return None
 
-    def _offer_once(
-        self, item: T, level: int, lifetime: float, key: Hashable, waiter: Waiter | None
-    ) -> object:
-        store = self._store
-        getter = after = None
-        with self._lock:
-            if self._closed:
-                raise QueueClosed(component=self.name)
-            if key is not None and key in store.by_key:
-                return _SAME_KEY
-            entered = self._enter_locked(item, level, lifetime, key)
-            if entered:
-                if self._getters:
-                    getter, _ = self._getters.popitem(last=False)
-            elif waiter is not None:
-                _register(waiter, self._putters)
-            if store.dropped:
-                after = self._aftermath_locked()
-        if getter is not None:
-            self._wake(getter, self._getters)
-        if after is not None:
-            self._act(after)
-        return None if entered else NOTHING
-
     def _enter_locked(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
-        """Put the item into the store, or drop it, as the overflow rule says; False: no room."""
-        store, now = self._store, self._clock()
-        while store.count >= self._limit:
-            if not store.evict(self.overflow, level, now):
-                if self._refusal is None:
+        """Take the item in, or drop it, as the overflow rule says; False: there is no room."""
+        while self._store.count >= self._limit:
+            if not self._store.evict(self.overflow, level):
+                if self.overflow not in _REFUSALS:
                     return False
-                store.refuse(item, self._refusal)
+                self._store.refuse(item, _REFUSALS[self.overflow])
                 return True
-        store.push(item, level, now, now + lifetime, key)
+        self._push_locked(item, level, lifetime, key)
         return True
 
-    def _coalesce(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
-        """Merge the item with the waiting one of its key; False when that has left meanwhile."""
+    def _push_locked(self, item: T, level: int, lifetime: float, key: Hashable) -> None:
+        self._store.push(item, level, lifetime, key)
+        if self._getters.waiting:
+            self._woken.append((self._getters, self._getters.next_locked()))
+
+    def _coalesce(self, waiting: Entry[T], item: T, level: int, lifetime: float) -> bool:
+        """Merge an item with the waiting one of its key; False: that has left or changed since."""
+        _, old, _, _, deadline, key, old_level = waiting
+        merged = item if self._merge is None else self._merge(old, item)
         store = self._store
-        with self._lock:
-            entry = store.by_key.get(key)
-            if entry is None:
+        with self._section:
+            self._refuse_if_closed()
+            if store.by_key.get(key) is not waiting:
                 return False
-            waiting = entry.item
-        merged = item if self._merge is None else self._merge(waiting, item)
-        with self._lock:
-            if self._closed:
-                raise QueueClosed(component=self.name)
-            if store.by_key.get(key) is not entry or entry.item is not waiting:
+            now = self._clock()
+            if deadline <= now:
+                store.drop(waiting, "expired")
                 return False
-            done = self._update_locked(entry, merged, level, lifetime)
-            after = self._aftermath_locked()
-        self._act(after)
-        return done
+            if self._merge is None:
+                store.refuse(old, "replaced")
+            else:
+                self._merged += 1
+            store.update(waiting, merged, min(level, old_level), now + lifetime)
+            return True
 
-    def _update_locked(self, entry: Entry[T], item: T, level: int, lifetime: float) -> bool:
-        """Give a waiting entry its new item; False: it was stale, and is dropped instead."""
-        store, now = self._store, self._clock()
-        if entry.deadline <= now:
-            store.drop(entry, "expired")
-            return False
-        if self._merge is None:
-            store.refuse(entry.item, "replaced")
-        else:
-            self._merged += 1
-        store.update(entry, item, level, now + lifetime)
-        return True
+    def _admit_signalled(self, *, in_handler: bool = False) -> None:
+        """Take in what signal handlers put, unless another holds the lock: then that one will."""
+        while not self._inbox.empty() and self._lock.acquire(False):
+            try:
+                self._empty_inbox_locked()
+                woken, self._woken = self._woken, []
+            finally:
+                self._lock.release()
+            for line, waiter in woken:
+                line.wake(waiter, in_handler=in_handler)
+
+    def _empty_inbox_locked(self) -> None:
+        while True:
+            try:
+                item, level, lifetime = self._inbox.get_nowait()
+            except queue.Empty:
+                return
+            if self._closed:
+                self._store.refuse(item, "closed")
+            elif not self._enter_locked(item, level, lifetime, None):
+                self._push_locked(item, level, lifetime, None)
 
     # -- getting --------------------------------------------------------------------------
 
@@ -303,13 +369,25 @@ class MessageQueue(Generic[T]):
             QueueClosed: The queue is closed and nothing is left in it.
             ValueError: `timeout` is negative.
         """
+        lock, store, after = self._lock, self._store, None
+        lock.acquire()
+        try:
+            item = store.pop()
+            if self._waiting_putters or self._waiting_joiners or store.dropped:
+                after = self._settle_locked()
+        finally:
+            lock.release()
+        if after is not None or self._signalled:
+            self._act(after)
+        return self._get_unusual(timeout) if item is NOTHING else item
+
+    def _get_unusual(self, timeout: float | None) -> T:
+        """`get` where the queue is empty."""
         if timeout is not None:
             _check_timeout(timeout)
-        item = self._take()
+        item = self._getters.block(self._take, timeout)
         if item is NOTHING:
-            item = self._block(self._take, self._getters, timeout)
-            if item is NOTHING:
-                raise QueueEmpty(component=self.name)
+            raise QueueEmpty(component=self.name)
         return item
 
     def get_nowait(self) -> T:
@@ -328,7 +406,7 @@ class MessageQueue(Generic[T]):
             _check_timeout(timeout)
         item = self._take()
         if item is NOTHING:
-            item = await self._suspend(self._take, self._getters, timeout)
+            item = await self._getters.suspend(self._take, timeout)
             if item is NOTHING:
                 raise QueueEmpty(component=self.name)
         return item
@@ -352,45 +430,31 @@ class MessageQueue(Generic[T]):
         return self._take_some(n) or [self.get(timeout), *self._take_some(n - 1)]
 
     def _take(self, waiter: Waiter | None = None) -> T | _Nothing:
-        """Take the next item. NOTHING: there is none, and `waiter` waits for one."""
-        store = self._store
-        after = None
-        with self._lock:
-            item = store.pop()
-            drained = item is NOTHING and self._closed
-            if item is NOTHING and waiter is not None and not drained:
-                _register(waiter, self._getters)
-            if self._putters or self._joiners or store.dropped:
-                after = self._aftermath_locked()
-        if after is not None:
-            self._act(after)
-        if drained:
-            raise QueueClosed(component=self.name)
-        return item
+        """Take the next item. NOTHING: there is none, and `waiter` stands in line."""
+        with self._section:
+            item = self._store.pop()
+            if item is NOTHING:
+                self._refuse_if_closed()
+                if waiter is not None:
+                    self._getters.enter_locked(waiter)
+            return item
 
     def _take_some(self, n: int) -> list[T]:
         items: list[T] = []
-        with self._lock:
-            while len(items) < n:
-                item = self._store.pop()
-                if item is NOTHING:
-                    break
+        with self._section:
+            while len(items) < n and (item := self._store.pop()) is not NOTHING:
                 items.append(item)
-            after = self._aftermath_locked()
-        self._act(after)
         return items
 
     # -- what waits -----------------------------------------------------------------------
 
     def cancel(self, key: Hashable) -> bool:
         """Drop the waiting item with this key; False when none waits."""
-        with self._lock:
+        with self._section:
             entry = self._store.by_key.get(key)
             if entry is not None:
                 self._store.drop(entry, "cancelled")
-            after = self._aftermath_locked()
-        self._act(after)
-        return entry is not None
+            return entry is not None
 
     def reprioritize(self, key: Hashable, level: int) -> bool:
         """Move the waiting item with this key to another level; False when none waits.
@@ -400,34 +464,35 @@ class MessageQueue(Generic[T]):
         Raises:
             ValueError: There is no such level.
         """
-        if not 0 <= level < self._level_count:
+        if not 0 <= level < self.levels:
             raise self._no_level("level", level)
-        with self._lock:
+        with self._section:
             entry = self._store.by_key.get(key)
             if entry is not None:
-                self._store.move(entry, level)
-        return entry is not None
+                _, item, _, _, deadline, _, _ = entry
+                self._store.update(entry, item, level, deadline)
+            return entry is not None
 
     def resize(self, maxsize: int) -> None:
         """Let `maxsize` items wait from now on; 0: any number.
 
-        What is too much is dropped by the rules "drop_oldest" and "drop_lowest", and stays until
-        it is taken with the others.
+        What is too much is dropped by the rules "drop_oldest" and "drop_lowest"; with the others
+        it stays until it is taken.
         """
-        limit = _checked_limit(maxsize)
-        with self._lock:
-            self._limit = limit
+        _checked_maxsize(maxsize)
+        with self._section:
+            self._maxsize = maxsize
+            if self._closed:
+                return
+            self._limit = maxsize or sys.maxsize
             if self.overflow in ("drop_oldest", "drop_lowest"):
-                now = self._clock()
-                while self._store.count > limit:
-                    self._store.evict(self.overflow, 0, now)
-            after = self._aftermath_locked()
-        self._act(after)
+                while self._store.count > self._limit:
+                    self._store.evict(self.overflow, 0)
 
     def close(self, *, drain: bool = True) -> list[T]:
         """Refuse puts from now on; gets drain what is left, then raise QueueClosed.
 
-        May be called again, by several threads at once.
+        May be called again, and by several threads at once.
 
         Args:
             drain: Leave what waits to the consumers. False: drop it, with the reason "closed".
@@ -435,18 +500,15 @@ class MessageQueue(Generic[T]):
         Returns:
             The items dropped for the close, the next one first.
         """
-        with self._lock:
+        with self._section:
             self._closed = True
-            left = [] if drain else self._store.clear()
-            after = self._aftermath_locked()
-            for register in (self._getters, self._putters):
-                after.woken.extend((waiter, register) for waiter in register)
-                register.clear()
-        self._act(after)
-        return left
+            self._limit = -1
+            for line in (self._getters, self._putters):
+                self._woken.extend((line, waiter) for waiter in line.all_locked())
+            return [] if drain else self._store.clear()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing waits in the queue: all was taken or dropped. False: it was not.
+        """Wait until the queue is empty, all of it taken or dropped; False: it was not in time.
 
         Blocks: for at most `timeout` seconds; None: any time.
 
@@ -455,118 +517,63 @@ class MessageQueue(Generic[T]):
         """
         if timeout is not None:
             _check_timeout(timeout)
-        return self._block(self._seen_empty, self._joiners, timeout) is not NOTHING
+        return self._joiners.block(self._see_empty, timeout) is not NOTHING
 
-    def _seen_empty(self, waiter: Waiter | None = None) -> _Nothing | None:
-        with self._lock:
+    def _see_empty(self, waiter: Waiter | None = None) -> _Nothing | None:
+        with self._section:
             if not self._store.count:
                 return None
             if waiter is not None:
-                _register(waiter, self._joiners)
+                self._joiners.enter_locked(waiter)
             return NOTHING
 
-    # -- waiting --------------------------------------------------------------------------
+    # -- between the ends -----------------------------------------------------------------
 
-    def _block(
-        self,
-        attempt: Callable[[Waiter | None], R | _Nothing],
-        register: Register,
-        timeout: float | None,
-    ) -> R | _Nothing:
-        """Sleep until `attempt` comes to something; NOTHING after `timeout` seconds."""
-        waiter = ThreadWaiter(self._new_lock())
-        give_up_at = None if timeout is None else self._clock() + timeout
-        while (result := attempt(waiter)) is NOTHING:
-            left = None if give_up_at is None else max(0.0, give_up_at - self._clock())
-            try:
-                woken = waiter.wait(left)
-            except BaseException:
-                self._pass_on(waiter, register)
-                raise
-            if not woken:
-                return self._last_attempt(attempt, waiter, register)
-        return result
-
-    async def _suspend(
-        self,
-        attempt: Callable[[Waiter | None], R | _Nothing],
-        register: Register,
-        timeout: float | None,
-    ) -> R | _Nothing:
-        """`_block` for coroutines."""
-        waiter = LoopWaiter()
-        give_up_at = None if timeout is None else self._clock() + timeout
-        while (result := attempt(waiter)) is NOTHING:
-            left = None if give_up_at is None else max(0.0, give_up_at - self._clock())
-            try:
-                woken = await waiter.wait(left)
-            except BaseException:
-                self._pass_on(waiter, register)
-                raise
-            if not woken:
-                return self._last_attempt(attempt, waiter, register)
-        return result
-
-    def _last_attempt(
-        self,
-        attempt: Callable[[Waiter | None], R | _Nothing],
-        waiter: Waiter,
-        register: Register,
-    ) -> R | _Nothing:
-        """Try once more when the time is up, since the wake-up may have come at the same time."""
-        with self._lock:
-            register.pop(waiter, None)
-        return attempt(None)
-
-    def _pass_on(self, waiter: Waiter, register: Register) -> None:
-        """Leave without a result: a wake-up that had come already goes to the next in line."""
-        with self._lock:
-            was_woken = waiter not in register
-            register.pop(waiter, None)
-            after = self._aftermath_locked()
-            if was_woken and register is self._getters and register and self._store.count:
-                after.woken.append((register.popitem(last=False)[0], register))
-        self._act(after)
-
-    def _aftermath_locked(self) -> _Aftermath[T]:
-        """Whom to wake since there is room or nothing left, and which drops to report."""
-        store = self._store
-        woken: list[tuple[Waiter, Register]] = []
-        while self._putters and len(woken) < self._limit - store.count:
-            woken.append((self._putters.popitem(last=False)[0], self._putters))
-        if not store.count:
-            woken.extend((waiter, self._joiners) for waiter in self._joiners)
-            self._joiners.clear()
+    def _settle_locked(self) -> _Aftermath[T] | None:
+        """Whom to wake for room or emptiness, and which drops to report, if any."""
+        store, woken = self._store, self._woken
+        room = self._limit - store.count
+        while self._putters.waiting and room > 0:
+            woken.append((self._putters, self._putters.next_locked()))
+            room -= 1
+        if self._joiners.waiting and not store.count:
+            woken.extend((self._joiners, waiter) for waiter in self._joiners.all_locked())
         dropped = store.dropped
-        if dropped:
-            store.dropped = []
+        if not woken and not dropped:
+            return None
+        self._woken, store.dropped = [], []
         return _Aftermath(woken, dropped)
 
-    def _act(self, after: _Aftermath[T]) -> None:
-        for waiter, register in after.woken:
-            self._wake(waiter, register)
-        if after.dropped:
-            self._report(after.dropped)
+    def _act(self, after: _Aftermath[T] | None) -> None:
+        if after is not None:
+            for line, waiter in after.woken:
+                line.wake(waiter)
+            for item, reason in after.dropped:
+                self._report(item, reason)
+        if self._signalled:
+            self._admit_signalled()
 
-    def _wake(self, waiter: Waiter, register: Register) -> None:
-        """Wake a waiter, or the next one in line where its event loop is gone."""
-        while not waiter.wake():
-            with self._lock:
-                if not register:
-                    return
-                waiter, _ = register.popitem(last=False)
-
-    def _report(self, dropped: list[tuple[T, DropReason]]) -> None:
-        on_drop = self._on_drop
-        if on_drop is None:
+    def _report(self, item: T, reason: DropReason) -> None:
+        if self._on_drop is None:
             return
-        for item, reason in dropped:
-            try:
-                on_drop(item, reason)
-            except Exception as exc:  # noqa: BLE001 - whatever user code raises must not hurt the call
-                with self._lock:
-                    self._callback_errors += 1
-                _report_unraisable(exc, f"{self.name}: on_drop raised", on_drop)
+        try:
+            self._on_drop(item, reason)
+        except Exception as exc:  # noqa: BLE001 - the call that dropped the item did its work
+            with self._section:
+                self._callback_errors += 1
+            _report_unraisable(exc, f"{self.name}: on_drop raised", self._on_drop)
+
+    def _pass_on_item(self, was_woken: bool) -> None:
+        """A getter was cancelled: the item it was woken for is for the next in line."""
+        with self._section:
+            if was_woken and self._store.count and self._getters.waiting:
+                self._woken.append((self._getters, self._getters.next_locked()))
+
+    def _pass_on_room(self, was_woken: bool) -> None:
+        """A putter was cancelled: the room it was woken for is for the next in line."""
+        if was_woken:
+            with self._section:
+                pass
 
     # -- looking --------------------------------------------------------------------------
 
@@ -581,10 +588,10 @@ class MessageQueue(Generic[T]):
     def statistics(self) -> QueueStatistics:
         """One consistent look at the counts."""
         store = self._store
-        with self._lock:
+        with self._section:
             return QueueStatistics(
                 name=self.name,
-                maxsize=0 if self._limit == sys.maxsize else self._limit,
+                maxsize=self._maxsize,
                 closed=self._closed,
                 puts=store.puts,
                 gets=store.gets,
@@ -593,38 +600,47 @@ class MessageQueue(Generic[T]):
                 waiting_by_level=tuple(map(len, store.levels)),
                 merged=self._merged,
                 rejected=self._rejected,
-                oldest_age=self._clock() - store.oldest().entered_at if store.count else 0.0,
+                oldest_age=self._clock() - store.oldest()[3] if store.count else 0.0,
                 high_water=store.high_water,
-                blocked_gets=len(self._getters),
-                blocked_puts=len(self._putters),
+                blocked_gets=len(self._getters.waiting),
+                blocked_puts=len(self._putters.waiting),
                 callback_errors=self._callback_errors,
             )
 
     def __repr__(self) -> str:
         seen = self.statistics()
-        of = f"/{seen.maxsize}" if seen.maxsize else ""
+        bound = f"/{seen.maxsize}" if seen.maxsize else ""
         state = "closed" if seen.closed else "open"
         return (
-            f"<MessageQueue {self.name!r} {state}: {seen.waiting}{of} waiting "
+            f"<MessageQueue {self.name!r} {state}: {seen.waiting}{bound} waiting "
             f"{list(seen.waiting_by_level)}, {seen.blocked_gets} gets and "
             f"{seen.blocked_puts} puts blocked>"
         )
 
+    # -- refusals -------------------------------------------------------------------------
+
+    def _check_put(self, priority: int, ttl: float | None, timeout: float | None) -> float:
+        """Refuse bad arguments of a put; return the item's seconds to live."""
+        if not 0 <= priority < self.levels:
+            raise self._no_level("priority", priority)
+        if timeout is not None:
+            _check_timeout(timeout)
+        return self._lifetime if ttl is None else _checked_ttl(ttl)
+
+    def _rejects(self) -> bool:
+        return self.overflow == "reject"
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise QueueClosed(component=self.name)
+
     def _full(self) -> QueueFull:
-        with self._lock:
+        with self._section:
             self._rejected += 1
-            maxsize = self._limit
-        return QueueFull(component=self.name, maxsize=maxsize)
+            return QueueFull(component=self.name, maxsize=self._maxsize)
 
     def _no_level(self, argument: str, given: int) -> ValueError:
-        return ValueError(f"{argument} must be in 0..{self._level_count - 1}, not {given!r}")
-
-
-def _register(waiter: Waiter, register: Register) -> None:
-    register[waiter] = None
-    if waiter.returning:
-        register.move_to_end(waiter, last=False)
-    waiter.returning = True
+        return ValueError(f"{argument} must be in 0..{self.levels - 1}, not {given!r}")
 
 
 def _report_unraisable(exc: Exception, message: str, source: object) -> None:
@@ -639,10 +655,10 @@ def _report_unraisable(exc: Exception, message: str, source: object) -> None:
     sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
 
 
-def _checked_limit(maxsize: int) -> int:
+def _checked_maxsize(maxsize: int) -> int:
     if maxsize < 0:
         raise ValueError(f"maxsize must be 0 (any number) or more, not {maxsize!r}")
-    return maxsize or sys.maxsize
+    return maxsize
 
 
 def _checked_ttl(ttl: float) -> float:

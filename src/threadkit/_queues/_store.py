@@ -2,25 +2,25 @@
 
 Plain bookkeeping: no locks, no waiting, no user code. Its owner calls it under one lock.
 
-One FIFO deque per level, sorted by `seq`, because entries are numbered as they come in. An item's
-rank is the time it came in plus its level times `ageing`; two ranks never change places, so the
-head of each level is that level's best and only heads compete: O(levels), ties in FIFO order, no
-heap. An entry in the middle is found by bisecting its level for its `seq`, so nothing dead is left
-behind and every count is exact.
+One FIFO deque per level, sorted by the entries' numbers, because entries are numbered as they come
+in. An item's rank is the time it came in plus its level times `ageing`; two ranks never change
+places, so the head of each level is that level's best and only heads compete: O(levels), ties in
+FIFO order, no heap. An entry in the middle is found by bisecting its level for its number, so
+nothing dead is left behind and every count is exact.
 """
 
 from __future__ import annotations
 
 import enum
 import heapq
+import itertools
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Hashable
 from math import inf
-from operator import attrgetter
 from typing import Any, Final, Generic, Literal, TypeVar
 
-__all__ = ["NOTHING", "REASONS", "DropReason", "Entry", "Nothing", "Overflow", "Store"]
+__all__ = ["NOTHING", "DropReason", "Entry", "Nothing", "Overflow", "Store"]
 
 T = TypeVar("T")
 
@@ -47,28 +47,33 @@ class Nothing(enum.Enum):
 
 NOTHING: Final = Nothing.NOTHING
 
-_SEQ: Final[Callable[[Any], int]] = attrgetter("seq")
-_GONE: Final = 0  # the seq of an entry that waits no longer; the first one's is 1
+# One waiting item: number, item, rank, when it came in, deadline (inf: never stale), key (None: has
+# none), level. A tuple, because one is made for every put and a class with slots costs four times
+# as much; what changes an entry puts another in its place. Numbers are unique and come first, so
+# comparing entries compares numbers.
+Entry = tuple[int, T, float, float, float, Hashable, int]
 
-
-class Entry(Generic[T]):
-    """One waiting item."""
-
-    __slots__ = ("deadline", "entered_at", "item", "key", "level", "seq")
-
-    def __init__(  # noqa: PLR0917 - keywords would double its cost
-        self, seq: int, item: T, level: int, entered_at: float, deadline: float, key: Hashable
-    ) -> None:
-        self.seq = seq
-        self.item = item
-        self.level = level
-        self.entered_at = entered_at
-        self.deadline = deadline  # inf: never stale
-        self.key = key  # None: has none
+_CENTURY: Final = 100 * 365 * 86400.0  # seconds; without ageing no wait makes up for a level
 
 
 class Store(Generic[T]):
     """The entries of one queue, and the count of every way into it and out of it."""
+
+    __slots__ = (
+        "_clock",
+        "_deadlines",
+        "_handicaps",
+        "_keep_drops",
+        "_noted",
+        "by_key",
+        "count",
+        "dropped",
+        "drops",
+        "gets",
+        "high_water",
+        "levels",
+        "puts",
+    )
 
     def __init__(
         self, levels: int, ageing: float | None, clock: Callable[[], float], *, keep_drops: bool
@@ -77,33 +82,35 @@ class Store(Generic[T]):
         self.by_key: dict[Hashable, Entry[T]] = {}
         self.count = 0
         self.high_water = 0
-        self.puts = 0
+        self.puts = 0  # numbers the entries too
         self.gets = 0
         self.drops: dict[DropReason, int] = dict.fromkeys(REASONS, 0)
         self.dropped: list[tuple[T, DropReason]] = []  # for the owner to report and empty
         self._keep_drops = keep_drops
         self._clock = clock
-        # Seconds each level has to make up for; None: no wait makes up for a level.
-        self._handicaps = None if ageing is None else [level * ageing for level in range(levels)]
-        # (deadline, ticket, entry) of what can go stale, earliest first. Outdated records are
-        # skipped when they come up, and swept out once they outnumber what waits.
-        self._deadlines: list[tuple[float, int, Entry[T]]] = []
-        self._tickets = 0
+        # Seconds of waiting that an item of each level has to make up for.
+        ageing = _CENTURY if ageing is None else ageing
+        self._handicaps = [level * ageing for level in range(levels)]
+        # (deadline, number, level), earliest first, for finding what is stale in a full queue.
+        # Entries are noted when the queue is found full, so a queue that keeps up pays nothing.
+        # A record whose entry has left, or changed, is skipped when it comes up.
+        self._deadlines: list[tuple[float, int, int]] = []
+        self._noted = 0  # the entries up to this number are noted
 
     # -- in -------------------------------------------------------------------------------
 
-    def push(self, item: T, level: int, now: float, deadline: float, key: Hashable) -> None:
+    def push(self, item: T, level: int, lifetime: float, key: Hashable) -> None:
         """Add an item at the end of its level."""
-        self.puts = seq = self.puts + 1
-        entry = Entry(seq, item, level, now, deadline, key)
+        self.puts = number = self.puts + 1
+        clock = self._clock  # calling it as an attribute costs 20 ns more on 3.11
+        now = clock()
+        entry = (number, item, now + self._handicaps[level], now, now + lifetime, key, level)
         self.levels[level].append(entry)
         self.count = count = self.count + 1
         if count > self.high_water:  # noqa: PLR1730 - max() is a call on the hot path
             self.high_water = count
         if key is not None:
             self.by_key[key] = entry
-        if deadline != inf:
-            self._note_deadline(entry)
 
     def refuse(self, item: T, reason: DropReason) -> None:
         """Count an item that is dropped on its way in."""
@@ -111,31 +118,37 @@ class Store(Generic[T]):
         self._record(item, reason)
 
     def update(self, entry: Entry[T], item: T, level: int, deadline: float) -> None:
-        """Give a waiting entry another item and deadline; of two levels the more urgent counts."""
-        entry.item = item
-        if deadline != entry.deadline:
-            entry.deadline = deadline
-            if deadline != inf:
-                self._note_deadline(entry)
-        if level < entry.level:
-            self.move(entry, level)
-
-    def move(self, entry: Entry[T], level: int) -> None:
-        """Put an entry into another level, at the place its age gives it there."""
+        """Give a waiting entry another item, level and deadline; it keeps its age."""
+        number, _, _, entered_at, _, key, _ = entry
         self._remove(entry)
-        entry.level = level
+        rank = entered_at + self._handicaps[level]
+        updated = (number, item, rank, entered_at, deadline, key, level)
         entries = self.levels[level]
-        entries.insert(bisect_left(entries, entry.seq, key=_SEQ), entry)
+        entries.insert(bisect_left(entries, updated), updated)
+        if key is not None:
+            self.by_key[key] = updated
+        if deadline != inf and number <= self._noted:
+            heapq.heappush(self._deadlines, (deadline, number, level))
 
     # -- out ------------------------------------------------------------------------------
 
     def pop(self) -> T | Literal[Nothing.NOTHING]:
         """Take the next item that is not stale; the stale ones before it are dropped."""
+        clock = self._clock
         while self.count:
-            entry = self._next_level().popleft()
-            item, deadline = entry.item, entry.deadline
-            self._forget(entry)
-            if deadline == inf or deadline > self._clock():
+            best = inf
+            chosen = self.levels[0]
+            for entries in self.levels:
+                if entries:
+                    rank = entries[0][2]
+                    if rank < best:
+                        best = rank
+                        chosen = entries
+            _, item, _, _, deadline, key, _ = chosen.popleft()
+            self.count -= 1
+            if key is not None:
+                del self.by_key[key]
+            if deadline == inf or deadline > clock():
                 self.gets += 1
                 return item
             self._record(item, "expired")
@@ -143,27 +156,29 @@ class Store(Generic[T]):
 
     def drop(self, entry: Entry[T], reason: DropReason) -> None:
         """Take an entry out from wherever it waits and count it as dropped."""
-        item = entry.item
         self._remove(entry)
-        self._forget(entry)
+        _, item, _, _, _, key, _ = entry
+        self.count -= 1
+        if key is not None:
+            del self.by_key[key]
         self._record(item, reason)
 
     def clear(self) -> list[T]:
         """Drop all entries, the next one first; return the items of those that were not stale."""
         items: list[T] = []
         now = self._clock()
-        while self.count:
-            entry = self._next_level()[0]
-            if entry.deadline > now:
-                items.append(entry.item)
+        for entry in sorted(itertools.chain(*self.levels), key=_rank_level_number):
+            _, item, _, _, deadline, _, _ = entry
+            if deadline > now:
+                items.append(item)
                 self.drop(entry, "closed")
             else:
                 self.drop(entry, "expired")
         return items
 
-    def evict(self, rule: Overflow, level: int, now: float) -> bool:
-        """Make room for a new item of `level`, from what is stale first; False: by its own drop."""
-        entry = self.stale(now)
+    def evict(self, rule: Overflow, level: int) -> bool:
+        """Drop one entry in favour of a new item of `level`, a stale one first; False: none."""
+        entry = self._stale(self._clock())
         if entry is not None:
             self.drop(entry, "expired")
             return True
@@ -171,76 +186,65 @@ class Store(Generic[T]):
             self.drop(self.oldest(), rule)
             return True
         if rule == "drop_lowest":
-            lowest = self._lowest()
-            if lowest.level >= level:
-                self.drop(lowest, rule)
+            entry = self._lowest()
+            if entry[-1] >= level:
+                self.drop(entry, rule)
                 return True
         return False
 
     # -- which one ------------------------------------------------------------------------
 
-    def _next_level(self) -> deque[Entry[T]]:
-        """The level whose head is next. There is one."""
-        chosen = self.levels[-1]
-        if self._handicaps is None:
-            for entries in self.levels:
-                if entries:
-                    return entries
-            return chosen
-        best = inf
-        for entries, handicap in zip(self.levels, self._handicaps, strict=True):
-            if entries:
-                rank = entries[0].entered_at + handicap
-                if rank < best:
-                    best = rank
-                    chosen = entries
-        return chosen
-
     def oldest(self) -> Entry[T]:
         """The entry that came first. There is one."""
-        return min((entries[0] for entries in self.levels if entries), key=_SEQ)
+        return min(entries[0] for entries in self.levels if entries)
 
     def _lowest(self) -> Entry[T]:
         """The oldest entry of the least urgent level. There is one."""
         return next(entries[0] for entries in reversed(self.levels) if entries)
 
-    def stale(self, now: float) -> Entry[T] | None:
+    def _stale(self, now: float) -> Entry[T] | None:
         """The entry whose deadline passed first, if one has passed."""
+        self._note_deadlines()
         heap = self._deadlines
-        while heap:
-            deadline, _, entry = heap[0]
-            if entry.seq != _GONE and entry.deadline == deadline:
-                return entry if deadline <= now else None
+        while heap and heap[0][0] <= now:
+            deadline, number, level = heap[0]
+            entries = self.levels[level]
+            index = bisect_left(entries, (number,))
+            if index < len(entries):
+                entry = entries[index]
+                if entry[0] == number and entry[4] == deadline:
+                    return entry
             heapq.heappop(heap)
         return None
 
+    def _note_deadlines(self) -> None:
+        """Take the entries that came since the last time into the heap of deadlines."""
+        heap = self._deadlines
+        if len(heap) > 2 * self.count + 64:  # most of it has left: begin again from what is there
+            heap.clear()
+            self._noted = 0
+        for level, entries in enumerate(self.levels):
+            for number, _, _, _, deadline, _, _ in reversed(entries):
+                if number <= self._noted:
+                    break
+                if deadline != inf:
+                    heapq.heappush(heap, (deadline, number, level))
+        self._noted = self.puts
+
     # -- bookkeeping ----------------------------------------------------------------------
 
-    def _note_deadline(self, entry: Entry[T]) -> None:
-        heap = self._deadlines
-        if len(heap) > 2 * self.count + 64:
-            heap[:] = [
-                record
-                for record in heap
-                if record[2].seq != _GONE and record[2].deadline == record[0]
-            ]
-            heapq.heapify(heap)
-        self._tickets += 1  # entries are not compared, nor is one of them in twice as equal
-        heapq.heappush(heap, (entry.deadline, self._tickets, entry))
-
     def _remove(self, entry: Entry[T]) -> None:
-        entries = self.levels[entry.level]
-        del entries[bisect_left(entries, entry.seq, key=_SEQ)]
-
-    def _forget(self, entry: Entry[T]) -> None:
-        """Count an entry that was taken from its level as gone, and let go of its item."""
-        self.count -= 1
-        entry.seq = _GONE
-        del entry.item  # a record in the heap of deadlines may keep the entry for a while
-        if entry.key is not None:
-            del self.by_key[entry.key]
+        """Take an entry out of its level: O(1) at the head, a bisection and a shift elsewhere."""
+        entries = self.levels[entry[-1]]
+        del entries[bisect_left(entries, (entry[0],))]
 
     def _record(self, item: T, reason: DropReason) -> None:
         self.drops[reason] += 1
         if self._keep_drops:
             self.dropped.append((item, reason))
+
+
+def _rank_level_number(entry: Entry[Any]) -> tuple[float, int, int]:
+    """What `pop` goes by: the best rank, of equal ones the more urgent level, there the first."""
+    number, _, rank, _, _, _, level = entry
+    return rank, level, number
