@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
+import logging
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,8 @@ __all__ = [
     "WavSink",
     "output_devices",
 ]
+
+logger = logging.getLogger("livebot.playback")
 
 Samples = npt.NDArray[np.int16]
 Fill = Callable[[Samples, float], None]
@@ -101,6 +105,10 @@ def _look_again(sd: Any) -> None:
     sd._initialize()  # noqa: SLF001
 
 
+_OPEN_TIMEOUT = 5.0  # seconds
+_CLOSE_TIMEOUT = 1.0
+
+
 class PortAudioSink:
     """One PortAudio stream that is open all the time and fed silence between sounds.
 
@@ -122,6 +130,8 @@ class PortAudioSink:
         self._device = device
         self._latency = latency
         self._monotonic = runtime.monotonic
+        self._thread = runtime.thread
+        self._stuck: Any = None  # the thread of a call that did not return in time
         self._stream: Any = None
         self._opened_before = False
         self._closing = False
@@ -129,7 +139,41 @@ class PortAudioSink:
         self.name = "PortAudio"
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
+        self._patiently(lambda: self._open(fill, sample_rate, on_lost), _OPEN_TIMEOUT)
+
+    def close(self) -> None:
+        self._closing = True
+        try:
+            self._patiently(self._abandon, _CLOSE_TIMEOUT)
+        except SinkError as error:
+            logger.warning("%s was left open: %s", self.name, error)
+            # Else the interpreter's end would wait for the same driver.
+            atexit.unregister(getattr(_sounddevice(), "_exit_handler", _sounddevice))
+
+    def _patiently(self, step: Callable[[], None], timeout: float) -> None:
+        """Do `step` on a thread that can be left behind: a frozen sound server never returns."""
+        if self._stuck is not None and self._stuck.is_alive():
+            raise SinkError("the sound system does not answer", component="playback")
+        failures: list[Exception] = []
+
+        def run() -> None:
+            try:
+                step()
+            except Exception as exc:  # noqa: BLE001 - raised again below
+                failures.append(exc)
+
+        thread = self._thread(run, name="livebot-portaudio", daemon=True)
+        thread.start()
+        thread.join(timeout)
+        if thread.is_alive():
+            self._stuck = thread
+            raise SinkError(f"no answer in {timeout:g} s", component="playback")
+        if failures:
+            raise failures[0]
+
+    def _open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         sd = _sounddevice()
+        self._abandon()  # what an earlier call left behind when it did not return in time
         if self._opened_before:
             _look_again(sd)
         self._opened_before = True
@@ -145,7 +189,7 @@ class PortAudioSink:
                 dtype="int16",
                 latency=self._latency,
                 callback=self._callback(adapted),
-                finished_callback=lambda: None if self._closing else on_lost(self.name),
+                finished_callback=lambda: None if self._closing else on_lost("it ended"),
             )
             self._stream.start()
         except (sd.PortAudioError, ValueError) as exc:
@@ -153,9 +197,6 @@ class PortAudioSink:
             wanted = "the default device" if self._device is None else repr(self._device)
             raise SinkError(f"cannot play on {wanted}: {exc}", component="playback") from exc
         self.name = str(facts["name"])
-
-    def close(self) -> None:
-        self._abandon()
 
     def _abandon(self) -> None:
         self._closing = True

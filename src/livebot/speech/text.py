@@ -16,6 +16,7 @@ Language = Literal["zh", "ja", "ko", "en"]
 
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
 _KANA = re.compile("[\u3041-\u30ff]")
+_LATIN = re.compile("[A-Za-z\u00c0-\u024f]")
 _HANGUL = re.compile("[\uac00-\ud7af\u1100-\u11ff]")
 
 
@@ -23,14 +24,16 @@ def language_of(text: str) -> Language:
     """The language of the voice that should read `text`.
 
     Latin words inside Chinese stay with the Chinese voice, which reads them in English; a lone
-    kana inside Chinese (海の女儿) does not make it Japanese.
+    kana inside Chinese (海の女儿) does not make it Japanese. Bare numbers are read in Chinese.
     """
     han, kana = len(_HAN.findall(text)), len(_KANA.findall(text))
     if kana > han:
         return "ja"
     if han:
         return "zh"
-    return "ko" if _HANGUL.search(text) else "en"
+    if _HANGUL.search(text):
+        return "ko"
+    return "en" if _LATIN.search(text) else "zh"
 
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)

@@ -84,10 +84,10 @@ def _serve(voice: _Pyttsx3, request: dict[str, Any], answers: BinaryIO) -> None:
 
 
 class _Pyttsx3:
-    """One pyttsx3 engine; properties are set only when they change.
+    """One pyttsx3 engine; properties are set only when they change, and then waited for.
 
-    Setting one just before a synthesis is what makes the espeak driver write an empty file now
-    and then.
+    The espeak driver sets them on a thread of its own, and `runAndWait` cancels whatever that
+    thread is at: a property that was just set is lost, or the text is, and the file is empty.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -121,25 +121,37 @@ class _Pyttsx3:
 
     def synthesize(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         self._errors.clear()
-        self._finished.clear()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._file)  # noqa: PTH107
         changed = self._change_properties(request)
-        self._engine.save_to_file(request["text"], self._file)
-        self._engine.runAndWait()
-        self._finished.wait(FINISH_TIMEOUT)
+        self._run(request["text"])
         if self._errors:
             for name in changed:
                 del self._properties[name]  # which of them was refused is not told
             raise RuntimeError("; ".join(self._errors))
         return self._read_file()
 
+    def _run(self, text: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self._file)  # noqa: PTH107
+        self._finished.clear()
+        self._engine.save_to_file(text, self._file)
+        self._engine.runAndWait()
+        self._finished.wait(FINISH_TIMEOUT)
+
     def _change_properties(self, request: dict[str, Any]) -> list[str]:
         changed = [n for n in ("voice", "rate", "volume") if self._properties.get(n) != request[n]]
         for name in changed:
             self._engine.setProperty(name, request[name])
             self._properties[name] = request[name]
+        if changed:
+            self._settle()
         return changed
+
+    def _settle(self) -> None:
+        """Let the engine carry out what was set, before the next text can cancel it."""
+        self._engine.proxy.setBusy(False)  # runs what waits until the next `runAndWait`
+        espeak = sys.modules.get("pyttsx3.drivers._espeak")
+        if espeak:
+            espeak.Synchronize()
 
     def _read_file(self) -> tuple[dict[str, Any], bytes]:
         with wave.open(self._file, "rb") as file:

@@ -1,0 +1,387 @@
+"""AudioPlayer in virtual time: its sinks run on the simulated clock, so hours cost nothing."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from livebot.playback import AudioPlayer, NullSink, SinkError
+from threadkit.testing import SimRuntime, explore
+
+RATE = 1000  # samples a second: a block of 20 ms holds 20
+
+
+class Beep:
+    """A sound whose samples all have the same value."""
+
+    sample_rate = RATE
+
+    def __init__(self, value, seconds=0.1):
+        self.pcm = np.full(round(seconds * RATE), value, np.int16).tobytes()
+        self.text = f"beep {value}"
+
+
+class Tape(NullSink):
+    """Keeps what was pulled, with the instant at which it is heard; fails to open on demand."""
+
+    name = "tape"
+
+    def __init__(self, sim, refusals=0):
+        super().__init__(runtime=sim)
+        self.heard = []
+        self.refusals = refusals
+        self.lose = None
+        self.opened = 0
+
+    def open(self, fill, sample_rate, on_lost):
+        if self.refusals:
+            self.refusals -= 1
+            raise SinkError("no device")
+        self.opened += 1
+        self.lose = on_lost
+
+        def record(out, heard_at):
+            fill(out, heard_at)
+            self.heard += [(heard_at + n / sample_rate, int(v)) for n, v in enumerate(out)]
+
+        super().open(record, sample_rate, on_lost)
+
+    def values(self):
+        """The loud values in the order heard, each run once."""
+        runs = []
+        for _, value in self.heard:
+            if value and (not runs or runs[-1] != value):
+                runs.append(value)
+        return runs
+
+    def count(self, value):
+        return sum(v == value for _, v in self.heard)
+
+
+class Log(list):
+    """Outcomes as the callbacks tell them."""
+
+    def started(self, utterance):
+        self.append((utterance.seq, utterance.outcome))
+
+    def played(self, utterance, first_sound_at):
+        assert first_sound_at == utterance.first_sound_at
+        self.append((utterance.seq, utterance.outcome))
+
+
+def playing(sim, tape=None, **settings):
+    tape = tape or Tape(sim)
+    log = Log()
+    player = AudioPlayer(
+        tape,
+        sample_rate=RATE,
+        fallback="/nowhere/at/all.wav",
+        on_started=log.started,
+        on_played=log.played,
+        runtime=sim,
+        **settings,
+    )
+    player.start()
+    return player, tape, log
+
+
+def test_sounds_are_heard_whole_in_sequence_without_a_gap():
+    def scenario(sim):
+        player, tape, log = playing(sim)
+        for seq in (2, 0, 3, 1):
+            player.play(seq, None if seq == 1 else Beep(seq + 1))
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.values() == [1, 3, 4]
+        assert [tape.count(value) for value in (1, 3, 4)] == [100, 100, 100]
+        loud = [at for at, value in tape.heard if value]
+        assert max(b - a for a, b in pairwise(loud)) < 2 / RATE
+        assert log == [(s, what) for s in (0, 2, 3) for what in ("speaking", "spoken")]
+        statistics = player.statistics()
+        assert (statistics.played, statistics.failed, statistics.seconds) == (3, 1, 0.3)
+
+    explore(scenario, 25)
+
+
+def test_a_sound_of_another_rate_keeps_its_length():
+    def scenario(sim):
+        player, tape, _ = playing(sim)
+        beep = Beep(7)
+        beep.sample_rate = RATE // 2
+        player.play(0, beep)
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.count(7) == 200
+
+    explore(scenario, 5)
+
+
+def test_the_delay_is_measured_from_the_event_to_the_first_sample():
+    def scenario(sim):
+        player, tape, _ = playing(sim)
+        sim.sleep(1.005)
+        event_at = sim.monotonic() - 0.5
+        player.play(0, Beep(1), event_at=event_at)
+        assert player.wait_idle(5)
+        player.stop()
+        first_at = next(at for at, value in tape.heard if value)
+        statistics = player.statistics()
+        assert statistics.delay_p50 == pytest.approx(first_at - event_at)
+        assert statistics.wait_p50 == pytest.approx(first_at - event_at - 0.5)
+
+    explore(scenario, 5)
+
+
+def test_interrupt_silences_at_once_and_what_comes_later_is_heard():
+    def scenario(sim):
+        player, tape, log = playing(sim)
+        for seq in range(3):
+            player.play(seq, Beep(1000 * (seq + 1), seconds=5))
+        sim.sleep(1)
+        assert player.interrupt() == 3
+        interrupted_at = sim.monotonic()
+        sim.sleep(1)
+        loud = [at for at, value in tape.heard if value]
+        assert max(loud) < interrupted_at + 0.05
+        player.play(3, Beep(7))
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.values()[-1] == 7
+        assert log[1:4] == [(0, "interrupted"), (1, "interrupted"), (2, "interrupted")]
+        assert player.statistics().cut == {"interrupted": 3}
+
+    explore(scenario, 20)
+
+
+def test_a_cut_sound_fades_instead_of_clicking():
+    def scenario(sim):
+        player, tape, _ = playing(sim)
+        player.play(0, Beep(1000, seconds=5))
+        sim.sleep(1)
+        player.skip()
+        sim.sleep(1)
+        player.stop()
+        fade = [value for _, value in tape.heard if 0 < value < 1000]
+        assert fade == sorted(fade, reverse=True)
+        assert len(fade) >= 3
+
+    explore(scenario, 3)
+
+
+def test_skip_goes_on_with_the_next_and_clear_keeps_what_is_heard():
+    def scenario(sim):
+        player, tape, log = playing(sim)
+        for seq in range(4):
+            player.play(seq, Beep(1000 * (seq + 1), seconds=2))
+        sim.sleep(1)
+        assert player.skip()
+        sim.sleep(1)
+        assert player.clear() == 2
+        assert player.wait_idle(5)
+        assert not player.skip()
+        player.stop()
+        assert tape.count(1000) < 1100
+        assert tape.count(2000) == 2000
+        ends = [entry for entry in log if entry[1] != "speaking"]
+        assert ends == [(0, "skipped"), (2, "cleared"), (3, "cleared"), (1, "spoken")]
+
+    explore(scenario, 10)
+
+
+def test_pause_stops_in_the_middle_and_resume_goes_on_there():
+    def scenario(sim):
+        player, tape, _ = playing(sim)
+        player.play(0, Beep(1, seconds=2))
+        sim.sleep(1)
+        player.pause()
+        assert player.statistics().paused
+        sim.sleep(60)
+        player.resume()
+        assert player.wait_idle(5)
+        player.stop()
+        # the five samples that fade at the pause are heard again after it, whole
+        assert 2000 <= tape.count(1) <= 2005
+
+    explore(scenario, 5)
+
+
+def test_mute_and_volume_change_what_is_heard_not_what_is_played():
+    def scenario(sim):
+        player, tape, _ = playing(sim)
+        player.play(0, Beep(1000, seconds=4))
+        sim.sleep(1)
+        player.set_volume(0.5)
+        sim.sleep(1)
+        player.mute()
+        sim.sleep(1)
+        player.mute(False)
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.count(500) > 1800
+        assert tape.count(1000) < 1100
+        assert player.statistics().seconds == 4
+        with pytest.raises(ValueError, match=r"volume must be from 0 to 1, not 1.5"):
+            player.set_volume(1.5)
+
+    explore(scenario, 5)
+
+
+def test_the_urgent_goes_first_and_cuts_only_what_is_less_urgent():
+    def scenario(sim):
+        player, tape, log = playing(sim)
+        player.play(0, Beep(1000, seconds=2), priority=1)
+        player.play(1, Beep(2000, seconds=2), priority=2)
+        player.play(2, Beep(3000, seconds=2), priority=1, cut=True)  # not more urgent: waits
+        sim.sleep(1)
+        player.play(3, Beep(4000, seconds=2), priority=0, cut=True)
+        assert player.wait_idle(20)
+        player.stop()
+        faded = {1000, 2000, 3000, 4000}
+        assert [v for v in tape.values() if v in faded] == [1000, 4000, 3000, 2000]
+        assert (0, "interrupted") in log
+        assert tape.count(4000) == tape.count(3000) == tape.count(2000) == 2000
+
+    explore(scenario, 10)
+
+
+def test_a_number_that_never_comes_is_given_up_after_patience(caplog):
+    def scenario(sim):
+        player, tape, _ = playing(sim, patience=3)
+        player.play(0, Beep(1))
+        player.play(2, Beep(3))
+        player.play(5, Beep(6))
+        assert player.wait_idle(20)
+        began = [next(at for at, v in tape.heard if v == value) for value in (1, 3, 6)]
+        assert 2.9 < began[1] - began[0] < 3.3
+        assert 2.9 < began[2] - began[1] < 3.3
+        assert not player.play(1, Beep(2))
+        player.stop()
+        statistics = player.statistics()
+        assert (statistics.given_up, statistics.late, statistics.played) == (3, 1, 3)
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 10)
+
+
+def test_a_callback_that_raises_stops_nothing(caplog):
+    def scenario(sim):
+        def bad(*_):
+            raise RuntimeError("as planned")
+
+        tape = Tape(sim)
+        player = AudioPlayer(tape, sample_rate=RATE, on_started=bad, on_played=bad, runtime=sim)
+        player.start()
+        player.play(0, Beep(1))
+        player.play(1, Beep(2))
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.values() == [1, 2]
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 5)
+
+
+def test_stop_tells_what_became_of_everything_and_takes_no_more():
+    def scenario(sim):
+        player, _, log = playing(sim)
+        for seq in (0, 1, 3):
+            player.play(seq, Beep(seq + 1, seconds=5))
+        sim.sleep(1)
+        player.stop()
+        assert log == [(0, "speaking"), (0, "stopped"), (1, "stopped"), (3, "stopped")]
+        assert player.wait_idle(0)
+        assert not player.play(4, Beep(5))
+
+    explore(scenario, 20)
+
+
+def test_a_player_that_was_never_started_can_be_stopped():
+    player = AudioPlayer(NullSink(), sample_rate=RATE)
+    player.play(0, Beep(1))
+    player.stop()
+    assert player.statistics().cut == {"stopped": 1}
+
+
+def test_a_lost_device_is_replaced_and_comes_back(caplog):
+    def scenario(sim):
+        player, tape, log = playing(sim)
+        player.play(0, Beep(1, seconds=10))
+        sim.sleep(1)
+        tape.refusals = 3
+        tape.lose("pulled out")
+        sim.sleep(0.3)
+        assert player.statistics().sink == "nowhere"  # the fallback cannot be opened either
+        sim.sleep(10)
+        statistics = player.statistics()
+        assert (statistics.sink, statistics.losses, tape.opened) == ("tape", 1, 2)
+        assert player.wait_idle(20)
+        player.stop()
+        # heard again from its beginning where it was lost in the middle
+        assert log == [(0, "speaking"), (0, "spoken")]
+        assert tape.count(1) >= 10000
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 15)
+
+
+def test_a_device_that_silently_takes_no_sound_is_given_up(caplog):
+    class Stuck(Tape):
+        def _pull(self, fill, sample_rate):
+            self._stopping.wait()
+
+    def scenario(sim):
+        tape = Stuck(sim)
+        player, _, log = playing(sim, tape)
+        player.play(0, Beep(1))
+        assert player.wait_idle(30)
+        assert player.statistics().losses == 1
+        player.stop()
+        assert log == [(0, "speaking"), (0, "spoken")]
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 5)
+
+
+def test_without_a_device_it_starts_in_the_file_and_says_so(caplog, tmp_path):
+    def scenario(sim):
+        path = tmp_path / "out.wav"
+        player = AudioPlayer(Tape(sim, 99), sample_rate=RATE, fallback=path, runtime=sim)
+        player.start()
+        assert player.statistics().path == path
+        player.play(0, Beep(1))
+        assert player.wait_idle(5)
+        player.stop()
+
+    with caplog.at_level(logging.WARNING, "livebot.playback"):
+        sim = SimRuntime(seed=1)
+        sim.run(scenario, sim)
+    assert "no device; playing into file" in caplog.text
+
+
+def test_a_sink_and_a_file_at_once_are_refused():
+    with pytest.raises(ValueError, match="give either sink or wav"):
+        AudioPlayer(NullSink(), wav="x.wav")
+
+
+def test_many_threads_give_sounds_and_each_is_heard_once():
+    def scenario(sim):
+        player, tape, log = playing(sim)
+
+        def give(seqs):
+            for seq in seqs:
+                player.play(seq, Beep(seq + 1, seconds=0.02))
+
+        threads = [sim.thread(give, args=(range(n, 12, 3),)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert player.wait_idle(5)
+        player.stop()
+        assert tape.values() == list(range(1, 13))
+        assert len(log) == 24
+
+    explore(scenario, 40)

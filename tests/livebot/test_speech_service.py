@@ -1,0 +1,231 @@
+"""SpeechService: engines lent one caller at a time, sounds checked, trimmed and cached."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from livebot.speech import Speech, SpeechError, SpeechService, Voice
+from threadkit.testing import explore
+
+RATE = 1000
+VOICES = (Voice("sit/cmn", "Chinese", ("cmn",)), Voice("gmw/en", "English", ("en-gb",)))
+
+
+class ScriptedEngine:
+    """Speaks at once; a text that is a key of `faults` raises or waits instead."""
+
+    name = "scripted"
+
+    def __init__(self, faults=None, silence=0):
+        self.faults = faults or {}
+        self.silence = silence
+        self.requests = []
+        self.closed = False
+        self.users = 0
+
+    def voices(self):
+        return VOICES
+
+    def synthesize(self, text, voice, rate, volume):
+        self.users += 1
+        assert self.users == 1, "two callers share an engine"
+        try:
+            self.requests.append((text, voice, rate, volume))
+            fault = self.faults.get(text)
+            if callable(fault):
+                fault()
+            elif fault is not None:
+                raise SpeechError(fault, text=text)
+            quiet = np.zeros(self.silence, np.int16)
+            sound = np.full(400, 5000, np.int16)
+            return Speech(np.concatenate([quiet, sound, quiet]).tobytes(), RATE, text)
+        finally:
+            self.users -= 1
+
+    def close(self):
+        self.closed = True
+
+
+class DictCache(dict):
+    def load(self, key, loader):
+        if key not in self:
+            self[key] = loader(key)
+        return self[key]
+
+
+def test_a_text_is_normalised_and_read_by_a_voice_of_its_language():
+    engine = ScriptedEngine()
+    service = SpeechService(engine=lambda: engine, rate=220)
+    for text in ("你好[玫瑰]", "hello 😀"):
+        assert service.synthesize(text).text == text
+    assert engine.requests == [("你好", "sit/cmn", 220, 1.0), ("hello", "gmw/en", 220, 1.0)]
+
+
+def test_a_voice_can_be_chosen_for_a_language():
+    engine = ScriptedEngine()
+    SpeechService(engine=lambda: engine, voices={"zh": "mine"}).synthesize("你好")
+    assert engine.requests[0][1] == "mine"
+
+
+def test_a_language_without_a_voice_is_told():
+    engine = ScriptedEngine()
+    service = SpeechService(engine=lambda: engine)
+    with pytest.raises(SpeechError, match="none of 2 speaks ko") as caught:
+        service.synthesize("안녕하세요")
+    assert caught.value.reason == "no voice"
+
+
+def test_silence_round_the_speech_is_removed():
+    engine = ScriptedEngine(silence=500)
+    speech = SpeechService(engine=lambda: engine).synthesize("你好")
+    assert len(speech.pcm) // 2 == 10 + 400 + 30  # at 1,000 samples a second
+
+
+def test_a_repeated_text_is_not_spoken_again():
+    engine = ScriptedEngine()
+    service = SpeechService(DictCache(), engine=lambda: engine)
+    first, second = service.synthesize("你好"), service.synthesize(" 你好😀")
+    assert (first.cached, second.cached) == (False, True)
+    assert first.pcm == second.pcm
+    assert second.text == " 你好😀"
+    assert len(engine.requests) == 1
+    assert service.statistics().cached == 1
+
+
+def test_the_rate_of_the_moment_is_used_and_kept_apart_in_the_cache():
+    rates = iter([200, 300, 200])
+    engine = ScriptedEngine()
+    service = SpeechService(DictCache(), engine=lambda: engine, rate=lambda: next(rates))
+    cached = [service.synthesize("你好").cached for _ in range(3)]
+    assert cached == [False, False, True]
+    assert [request[2] for request in engine.requests] == [200, 300]
+
+
+def test_failures_are_counted_by_reason_and_not_cached():
+    engine = ScriptedEngine(faults={"坏": "timeout"})
+    cache = DictCache()
+    service = SpeechService(cache, engine=lambda: engine)
+    for text in ("坏", "坏", "!!!"):
+        with pytest.raises(SpeechError, match=text):
+            service.synthesize(text)
+    service.synthesize("好")
+    statistics = service.statistics()
+    assert statistics.failed == {"timeout": 2, "nothing to say": 1}
+    assert (statistics.synthesized, len(cache)) == (1, 1)
+
+
+def test_audio_an_engine_should_not_have_returned_is_refused():
+    class Broken(ScriptedEngine):
+        def synthesize(self, text, voice, rate, volume):
+            return Speech({"空": b"", "静": bytes(800)}.get(text, b"\1\1"), RATE, text)
+
+    service = SpeechService(engine=Broken)
+    reasons = []
+    for text in ("空", "静", "短"):
+        with pytest.raises(SpeechError) as caught:
+            service.synthesize(text)
+        reasons.append(caught.value.reason)
+    assert reasons == ["empty audio", "empty audio", "implausible length"]
+
+
+def test_engines_are_lent_to_one_caller_each_and_never_too_many():
+    def scenario(sim):
+        engines = []
+
+        def make():
+            engine = ScriptedEngine(faults={"慢": lambda: sim.sleep(0.1)})
+            engines.append(engine)
+            return engine
+
+        service = SpeechService(engine=make, workers=2, runtime=sim)
+        threads = [sim.thread(service.synthesize, args=("慢",)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(engines) <= 2
+        assert sum(len(engine.requests) for engine in engines) == 4
+        statistics = service.statistics()
+        assert (statistics.busy, statistics.engines) == (0, len(engines))
+        service.close()
+        assert all(engine.closed for engine in engines)
+
+    explore(scenario, 60)
+
+
+def test_a_caller_does_not_wait_for_an_engine_beyond_its_deadline():
+    def scenario(sim):
+        engine = ScriptedEngine(faults={"慢": lambda: sim.sleep(10)})
+        service = SpeechService(engine=lambda: engine, workers=1, runtime=sim)
+        slow = sim.thread(service.synthesize, args=("慢",))
+        slow.start()
+        sim.sleep(1)
+        with pytest.raises(SpeechError) as caught:
+            service.synthesize("好", deadline=sim.monotonic() + 2)
+        assert caught.value.reason == "busy"
+        assert sim.monotonic() < 9
+        slow.join()
+
+    explore(scenario, 10)
+
+
+def test_close_wakes_those_who_wait_for_an_engine():
+    def scenario(sim):
+        engine = ScriptedEngine(faults={"慢": lambda: sim.sleep(10)})
+        service = SpeechService(engine=lambda: engine, workers=1, runtime=sim)
+        reasons = []
+
+        def call(text):
+            try:
+                service.synthesize(text)
+            except SpeechError as error:
+                reasons.append(error.reason)
+
+        threads = [sim.thread(call, args=(text,)) for text in ("慢", "好")]
+        for thread in threads:
+            thread.start()
+            sim.sleep(1)
+        service.close()
+        with pytest.raises(SpeechError):
+            service.synthesize("好")
+        for thread in threads:
+            thread.join()
+        assert reasons == ["closed"]
+        assert engine.closed
+
+    explore(scenario, 40)
+
+
+def test_fewer_than_one_worker_is_refused():
+    with pytest.raises(ValueError, match="workers must be at least 1, not 0"):
+        SpeechService(engine=ScriptedEngine, workers=0)
+
+
+def test_threads_share_real_workers_and_close_ends_them(faulty_engine, is_alive):
+    engines = []
+
+    def make():
+        engines.append(faulty_engine())
+        return engines[-1]
+
+    service = SpeechService(engine=make, workers=2)
+    barrier = threading.Barrier(4)
+    sounds = []
+
+    def call(text):
+        barrier.wait(10)
+        sounds.append(service.synthesize(text))
+
+    threads = [threading.Thread(target=call, args=(f"text {n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sorted(sound.text for sound in sounds) == [f"text {n}" for n in range(4)]
+    pids = [engine.pid for engine in engines if engine.pid]
+    assert 1 <= len(pids) <= 2
+    service.close()
+    assert not any(map(is_alive, pids))
