@@ -2,7 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo test stress lint types bench bench-quick docs proto check clean
 
-PYTHON ?= python3
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$name && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -52,9 +53,10 @@ clean: ## remove all that these targets made
 
 # One stamp a set of packages; each is made anew when pyproject.toml or the constraints change.
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	@test -n "$(PYTHON)" || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages "a virtual environment" python3-venv
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages "a virtual environment" \
+		$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
 	$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 
