@@ -94,10 +94,8 @@ def test_more_than_can_be_spoken_is_shed_with_its_reason(live):
 
 
 def test_a_repeated_sentence_comes_from_the_cache(live):
-    same = [
-        (0.0, Member(id="1", user=User(id="1", name="甲"))),
-        (0.1, Member(id="2", user=User(id="1", name="甲"))),
-    ]
+    namesakes = [User(id="1", name="甲"), User(id="2", name="甲")]
+    same = [(0.0, Member(id=user.id, user=user)) for user in namesakes]
     bot, _ = live(same, voice={"workers": 1})
     assert bot.run() == 0
     speech = bot.snapshot().speech
