@@ -138,7 +138,7 @@ class Crew:
         future._args = args
         future._state = PENDING
         future._cond = None
-        future._context = copy_context() if self._propagate else None
+        future._context = (copy_context() or None) if self._propagate else None
         future._code, future._lasti = site
         future._origin = options
         future._submitted_at = self.clock()

@@ -32,6 +32,7 @@ __all__ = ["DynamicThreadPool", "PoolView"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_frame = sys._getframe
 _numbers = itertools.count()
 
 
@@ -172,7 +173,7 @@ class DynamicThreadPool(Executor):
         """
         # The hot path: everything in place. `Crew.submit` is the same in readable steps.
         crew = self._crew
-        caller = sys._getframe(1)
+        caller = _frame(1)
         if crew.special or not callable(fn):
             return crew.submit(self._options, fn, args, kwargs, (caller.f_code, caller.f_lasti))
         future = self._new(self._future_type)
@@ -180,7 +181,7 @@ class DynamicThreadPool(Executor):
         future._args = args
         future._state = PENDING
         future._cond = None
-        future._context = copy_context() if self._propagate else None
+        future._context = (copy_context() or None) if self._propagate else None
         future._code = caller.f_code
         future._lasti = caller.f_lasti
         future._origin = self._options

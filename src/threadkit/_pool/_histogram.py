@@ -11,13 +11,18 @@ from dataclasses import dataclass, field
 
 from typing_extensions import Self
 
-__all__ = ["Histogram"]
+__all__ = ["Histogram", "buckets_of"]
 
 # A bucket is named by the top 16 bits of a float: sign, exponent, and the first four bits of the
 # fraction, so 16 buckets to an octave. Counting a batch is then C code only: an array of doubles
 # is looked at as 16-bit numbers, every fourth of which is counted. (The idea of HdrHistogram,
 # with the exponent the floating-point format already holds.)
 _TOP = 3 if sys.byteorder == "little" else 0
+
+
+def buckets_of(durations: list[float]) -> list[int]:
+    """The bucket of each duration, none of them negative."""
+    return memoryview(array("d", durations)).cast("B").cast("H")[_TOP::4].tolist()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +50,10 @@ class Histogram:
     @classmethod
     def of(cls, durations: Iterable[float]) -> Self:
         """Count these durations, in seconds. Negative ones count as zero."""
-        values = array("d", durations)
+        values = [max(0.0, value) for value in durations]
         if not values:
             return cls()
-        if min(values) < 0.0:
-            values = array("d", [max(0.0, value) for value in values])
-        counts = Counter(memoryview(values).cast("B").cast("H")[_TOP::4].tolist())
-        return cls(counts, sum(values), max(values))
+        return cls(Counter(buckets_of(values)), sum(values), max(values))
 
     @property
     def count(self) -> int:

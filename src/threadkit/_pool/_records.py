@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from threadkit._pool._histogram import Histogram
+from threadkit._pool._histogram import Histogram, buckets_of
 from threadkit._runtime import Runtime
 
 __all__ = ["Record", "Totals"]
 
 FOLD_EVERY = 0.002  # s; long enough to count in batches, short enough to keep the batches small
+# Only tasks much shorter than this allows come in larger batches. Each is still timed, and counts
+# in the number, the sum and the maximum; the quantiles take an evenly spaced sample of the batch.
+SAMPLE = 64
 
 
 @dataclass(slots=True)
@@ -48,12 +51,27 @@ class _Durations:
         self._max = 0.0
 
     def fold(self) -> None:
-        batch = Histogram.of(self.pending)
-        self._count += len(self.pending)
-        self.pending.clear()
-        self._counts.update(batch.counts)
-        self._total += batch.total
-        self._max = max(self._max, batch.max)
+        pending = self.pending
+        count = len(pending)
+        if not count:
+            return
+        self._count += count
+        self._total += sum(pending)
+        self._max = max(self._max, max(pending))
+        if count <= SAMPLE:
+            self._counts.update(buckets_of(pending))
+        else:
+            self._fold_sample(pending, count)
+        pending.clear()
+
+    def _fold_sample(self, pending: list[float], count: int) -> None:
+        """Let every `step`th stand for its neighbours; the last for those left over, too."""
+        step = count // SAMPLE
+        sample = buckets_of(pending[::step])
+        counts = self._counts
+        for bucket in sample:
+            counts[bucket] += step
+        counts[sample[-1]] += count - step * len(sample)
 
     def histogram(self) -> Histogram:
         folded = Histogram(Counter(self._counts), self._total, self._max)
@@ -79,7 +97,6 @@ class Record:
         "_waits",
         "cpu_time",
         "failed",
-        "fold_at",
         "late",
         "skipped",
     )
@@ -94,7 +111,6 @@ class Record:
         self.failed = 0
         self.skipped = 0  # taken from the backlog, but ended before: cancelled, expired, dropped
         self.late = 0  # ended after their timeout had ended the future
-        self.fold_at = 0.0
 
     @property
     def waits(self) -> list[float]:
@@ -110,9 +126,8 @@ class Record:
         """Called by the worker's own thread: CPU time counts from here."""
         self._cpu_since = self._cpu_clock()
 
-    def fold(self, now: float) -> None:
-        """Count what was appended. Called by the worker's own thread, every now and then."""
-        self.fold_at = now + FOLD_EVERY
+    def fold(self, now: float) -> float:
+        """Count what was appended, on the worker's own thread; when to do it again."""
         cpu = self._cpu_clock()
         with self._lock:
             self._waits.fold()
@@ -120,6 +135,7 @@ class Record:
             if self._cpu_since is not None:
                 self.cpu_time += cpu - self._cpu_since
             self._cpu_since = cpu
+        return now + FOLD_EVERY
 
     def sums(self) -> tuple[int, float, int, float, float]:
         """Started, their wait, ended, their run time, CPU time: what a policy wants to know."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from threadkit._errors import TaskCancelled
@@ -63,7 +64,6 @@ class Worker:
     def look_up(self) -> None:
         """Have the loop ask the crew, once the present task is over, whether to go on."""
         self.replaced = True
-        self.record.fold_at = 0.0
 
     def __repr__(self) -> str:
         return f"<Worker {self.name}>"
@@ -102,10 +102,10 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
     note_run = record.runs.append
     publish = crew.future_type._publish
     acquire, release, striped = publish.acquire, publish.release, not GIL
-    now = clock()
+    blank = Context()  # what tasks run in whose submitter had set no context variable
+    run_blank = blank.run
+    now = fold_at = clock()
     while True:
-        if crew.surplus and crew.retires(me):
-            return
         try:
             future = take()
         except IndexError:
@@ -129,7 +129,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
         me.since = now
         note_wait(now - submitted_at)
         try:
-            value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
+            value = run_blank(fn, *args) if context is None else context.run(fn, *args)  # type: ignore[misc]
         except BaseException as exc:  # noqa: BLE001 - it is the task's result
             started, now = now, clock()
             note_run(now - started)
@@ -150,9 +150,12 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                 _finish(me, future, value)
         # Until the next task comes, nothing of this one may stay alive here.
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
-        if now >= record.fold_at:
-            record.fold(now)
-            if me.replaced and not crew.returns(me):
+        if blank:
+            blank = Context()
+            run_blank = blank.run
+        if now >= fold_at:
+            fold_at = record.fold(now)
+            if (crew.surplus and crew.retires(me)) or (me.replaced and not crew.returns(me)):
                 return
 
 
@@ -168,6 +171,8 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
     wakes the last one parked, which may be itself.
     """
     if crew.closing and not crew.backlog.ready():
+        return False
+    if (crew.surplus and crew.retires(me)) or (me.replaced and not crew.returns(me)):
         return False
     me.since = now
     crew.parked.append(me)
