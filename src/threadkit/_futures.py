@@ -50,14 +50,17 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from contextlib import suppress
-from types import CodeType, TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar, cast
+from types import CodeType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
+from threadkit._failures import Failure, UnreadFailure
 from threadkit._runtime import REAL, Lock, Runtime
 
-__all__ = ["Future", "Origin", "future_type"]
+__all__ = ["Future", "Origin", "fork_lock", "future_type"]
 
 T = TypeVar("T")
+
+Story: TypeAlias = "Failure | UnreadFailure"
 
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
@@ -73,7 +76,7 @@ class Origin(Protocol):
         ...
 
     def cancelled(self, future: Future[Any], /) -> None:
-        """Called once when the future is cancelled before its task ran."""
+        """Called once, just before anybody can see that the future is cancelled."""
         ...
 
     def wait(self, future: Future[Any], timeout: float | None, /) -> None:
@@ -170,7 +173,7 @@ class Future(concurrent.futures.Future[T]):
         "_fn",
         "_lasti",
         "_origin",
-        "_result",  # of a failed task: the saved (traceback, context)
+        "_result",  # of a failed task: its Failure, or UnreadFailure
         "_state",
         "_submitted_at",
     )
@@ -261,32 +264,54 @@ class Future(concurrent.futures.Future[T]):
                 self._state = FINISHED
                 self._cond = None
         if type(cond) is _Condition:
-            return self._finish_shared(cond, value, None)
+            return self._finish_shared(cond, value)
         self._wake(cast("Any", cond))
         return True
 
-    def _fail(self, exc: BaseException, traceback: TracebackType | None = None) -> bool:
-        """End with an exception; false when the future had ended before."""
-        return self._finish_shared(self._condition, (traceback, exc.__context__), exc)
+    def _fail(
+        self, exc: BaseException, story: Story, count: Callable[[], None] | None = None
+    ) -> bool:
+        """End with an exception; false when the future had ended before.
 
-    def _finish_shared(self, cond: _Condition, value: Any, exc: BaseException | None) -> bool:
+        `count()` is called just before anybody can see that it ended this way.
+        """
+        cond = self._condition
         with cond:
             if self._state in _DONE_STATES:
                 return False
-            self._settle(cond, value, exc)
+            if count is not None:
+                count()
+            self._settle(cond, story, exc)
         self._invoke_callbacks()
         return True
 
-    def _fail_unrun(self, exc: BaseException) -> bool:
-        """End a task that has not begun; false when a worker or canceller was faster."""
+    def _finish_shared(self, cond: _Condition, value: Any) -> bool:
+        with cond:
+            if self._state in _DONE_STATES:
+                return False
+            self._settle(cond, value, None)
+        self._invoke_callbacks()
+        return True
+
+    def _fail_unrun(self, exc: BaseException, story: Story, count: Callable[[], None]) -> bool:
+        """As `_fail`, for a task that has not begun; false also when a worker was faster."""
         cond = self._condition
         with cond:
             if self._state != PENDING or self._fn is None:
                 return False
             self._fn = self._args = self._context = None
-            self._settle(cond, (None, exc.__context__), exc)
+            count()
+            self._settle(cond, story, exc)
         self._invoke_callbacks()
         return True
+
+    def _end_in_child(self, exc: BaseException, story: Story) -> None:
+        """End a future of the parent in a fork's child: no other thread there, no lock to trust."""
+        self._fn = self._args = self._context = None
+        self._cond = None  # whoever waited or wanted to be called is in the parent
+        self._result = cast("Any", story)
+        self._exception = exc
+        self._state = FINISHED
 
     def _settle(self, cond: _Condition, value: Any, exc: BaseException | None) -> None:
         """Publish under the condition, and tell everybody who waits."""
@@ -334,12 +359,12 @@ class Future(concurrent.futures.Future[T]):
                 cond.cancel_requested = True
                 return False
             self._fn = self._args = self._context = None
+            if self._origin is not None:
+                self._origin.cancelled(self)
             self._state = CANCELLED_AND_NOTIFIED
             for waiter in cond.waiters:
                 waiter.add_cancelled(self)
             cond.notify_all()
-        if self._origin is not None:
-            self._origin.cancelled(self)
         self._invoke_callbacks()
         return True
 
@@ -393,7 +418,7 @@ class Future(concurrent.futures.Future[T]):
                 self._wait(timeout)
             if self._exception is None:
                 return cast("T", self._result)
-            self._reraise(self._exception)
+            self._failure().reraise()
         finally:
             # The frame is part of the exception's traceback: it must not lead back to the future.
             self = None  # type: ignore[assignment]  # noqa: PLW0642
@@ -409,16 +434,12 @@ class Future(concurrent.futures.Future[T]):
         """
         if self._state != FINISHED:
             self._wait(timeout)
-        return self._exception
+        return None if self._exception is None else self._failure().restored()
 
-    def _reraise(self, exc: BaseException) -> NoReturn:
-        """Raise as if for the first time: no entry of an earlier raise stays behind."""
-        saved = cast("tuple[TracebackType | None, BaseException | None]", self._result)
-        try:
-            raise exc.with_traceback(saved[0])
-        finally:
-            exc.__context__ = saved[1]
-            exc = self = None  # type: ignore[assignment]  # noqa: PLW0642
+    def _failure(self) -> Failure:
+        """The failure of a failed task; from now on it is the caller's business."""
+        story = cast("Story", self._result)
+        return story.read() if type(story) is UnreadFailure else cast("Failure", story)
 
     def _wait(self, timeout: float | None) -> None:
         """Return when the task has finished."""
@@ -465,7 +486,7 @@ class Future(concurrent.futures.Future[T]):
 
     def set_exception(self, exception: BaseException | None) -> None:
         if exception is not None:
-            self._result = cast("Any", (exception.__traceback__, exception.__context__))
+            self._result = cast("Any", Failure(exception))
         super().set_exception(exception)
 
 
@@ -483,6 +504,27 @@ class _StripedFuture(Future[T]):
 
     def _publish_lock(self) -> Lock:
         return self._stripes[id(self) >> 6 & 63]  # allocations are at least 64 bytes apart
+
+
+class _AllPublishLocks:
+    """Every publish lock at once: held while the process forks."""
+
+    def __init__(self) -> None:
+        self._locks: tuple[Lock, ...] = (
+            cast("Lock", Future._publish),  # noqa: SLF001 - of this module
+            *_StripedFuture._stripes,  # noqa: SLF001
+        )
+
+    def acquire(self) -> None:
+        for lock in self._locks:
+            lock.acquire()
+
+    def release(self) -> None:
+        for lock in reversed(self._locks):
+            lock.release()
+
+
+fork_lock = _AllPublishLocks()
 
 
 def future_type(runtime: Runtime) -> type[Future[Any]]:

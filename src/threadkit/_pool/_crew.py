@@ -12,7 +12,6 @@ to the wanted number, or asks the supervisor whether to want more.
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures._base import PENDING
@@ -20,51 +19,30 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from types import CodeType
-from typing import Any, NamedTuple
+from typing import Any
 
 from threadkit._errors import PoolClosed, TaskStale, TaskTimeout, WorkerLost
 from threadkit._futures import Future, future_type
 from threadkit._pool._backlog import Backlog, LevelBacklog, PlainBacklog
-from threadkit._pool._options import TaskOptions, name_of
-from threadkit._pool._records import Totals
-from threadkit._pool._statistics import PoolStatistics, ShutdownReport, SizeChange
+from threadkit._pool._intake import Intake
+from threadkit._pool._ledger import Ledger
+from threadkit._pool._options import TaskOptions, name_of, options_of
+from threadkit._pool._records import Record
+from threadkit._pool._settings import Settings, check_limits
+from threadkit._pool._statistics import ShutdownReport, SizeChange
 from threadkit._pool._supervisor import Supervisor
-from threadkit._pool._worker import Worker, current_worker
-from threadkit._runtime import Runtime, Thread
-from threadkit.sizing import SizingPolicy
+from threadkit._pool._worker import Worker, current_worker, run_here
+from threadkit._runtime import Event, Thread
+
+__all__ = ["Crew"]
 
 logger = logging.getLogger("threadkit.pool")
 
 CLOSED = "cannot schedule new futures after shutdown"
 EXITING = "cannot schedule new futures after interpreter shutdown"
+DRAINING = "cannot schedule new futures while the pool is being drained"
 BROKEN = "A thread initializer failed, the thread pool is not usable anymore"
-
-
-def check_limits(min_workers: int, max_workers: int) -> None:
-    """Raise the ValueError that says what is wrong with these limits."""
-    if max_workers <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    if not 0 <= min_workers <= max_workers:
-        raise ValueError(
-            f"min_workers must be between 0 and max_workers ({max_workers}), not {min_workers}"
-        )
-
-
-class Settings(NamedTuple):
-    """What a pool was made with, checked."""
-
-    name: str
-    min_workers: int
-    max_workers: int
-    policy: SizingPolicy
-    levels: int
-    ageing: float
-    check_interval: float
-    idle_timeout: float
-    initializer: Callable[..., object] | None
-    initargs: tuple[Any, ...]
-    propagate_context: bool
-    runtime: Runtime
+FORKED = "the process forked: this task goes on in the parent"
 
 
 class Crew:
@@ -77,48 +55,57 @@ class Crew:
         self.clock = runtime.monotonic
         self.future_type = future_type(runtime)
         self.options = TaskOptions(self)
-        self._new_future = self.future_type.__new__
-        self._propagate = settings.propagate_context
+        self.min_workers = settings.min_workers
+        self.max_workers = settings.max_workers
+        self.ledger = Ledger(runtime)
+        self.closing = False  # no more tasks; workers leave when the backlog is empty
+        self.broken = False  # an initializer failed
+        self._subscribers: tuple[Callable[[SizeChange], object], ...] = ()
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """Everything that a fork's child has to have of its own."""
+        settings, runtime = self.settings, self.runtime
         self.backlog: Backlog
         if settings.levels == 1:
             self.backlog = PlainBacklog()
         else:
             self.backlog = LevelBacklog(settings.levels, settings.ageing)
         self.put = self.backlog.put
+        self.take = self.backlog.take if settings.queue_limit is None else self._take_bounded
         # Workers that wait for work, the one that parked last at the right end. Whoever pops one
         # is the only one who may wake it, and has to.
         self.parked: deque[Worker] = deque()
-        self.idle_waiters: list[Any] = []  # events of wait_idle
+        self.idle_waiters: list[Event] = []  # of wait_idle; each is set when the pool is idle
 
         # Guards what follows. Held for bookkeeping, O(workers) at most; never across user code,
         # callbacks, logging, starting or joining a thread. Re-entrant, for a signal handler may
-        # submit in the middle of it. Taken before no other lock but the supervisor's.
+        # submit in the middle of it.
         self._lock = runtime.rlock()
         self._changed = runtime.condition(self._lock)  # a worker left; shutdown waits for it
-        self._leaving: list[Thread] = []  # threads that have left since
-        self.min_workers = settings.min_workers
-        self.max_workers = settings.max_workers
-        self.wanted = settings.min_workers  # how many there may be now; the policy's to change
+        self._leaving: list[Thread] = []  # threads of those that left
+        self.wanted = self.min_workers  # how many there may be now; the policy's to change
         self.lent = 0  # extra workers that stand in for waiting ones
         self.workers: set[Worker] = set()
         self.abandoned: set[Worker] = set()
-        self._started = 0  # workers ever started: names
-        self._gone = Totals()  # what workers wrote down that left
-        self.counts: dict[str, int] = {}  # what became of tasks that no worker ran, by reason
-        self.removed = 0  # tasks taken out of the backlog by others than workers
-        self.starts_refused = 0
-        self.changes: deque[SizeChange] = deque(maxlen=64)
-        self._subscribers: tuple[Callable[[SizeChange], object], ...] = ()
-        self._made_at = self.clock()
+        self._hired = 0  # workers ever made: their names
 
         # Flags, read without the lock by hot paths, written under it.
-        self.special = settings.levels > 1  # submit must go the long way
         self.hungry = True  # a submit that finds no parked worker is to call starved()
         self.surplus = False  # more workers than wanted: who has nothing to do leaves
-        self.closing = False  # no more tasks; workers leave when the backlog is empty
+        self.refusing = self.closing  # no task is taken: closed, or being drained
         self.exiting = False  # closed by the interpreter's exit
-        self.broken = False  # an initializer failed
+
+        self.intake = Intake(self)
         self.supervisor = Supervisor(self)
+        self.special = True
+        self._reckon_way_in()
+
+    def _reckon_way_in(self) -> None:
+        """Set whether submit must go the long way."""
+        settings = self.settings
+        plain = settings.levels == 1 and settings.queue_limit is None
+        self.special = not plain or self.refusing or self.intake.paused
 
     # -- submitting -------------------------------------------------------------------------
 
@@ -133,15 +120,17 @@ class Crew:
         """A pending future with its task."""
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
-        future = self._new_future(self.future_type)
+        future = self.future_type.__new__(self.future_type)
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
         future._state = PENDING
         future._cond = None
-        future._context = (copy_context() or None) if self._propagate else None
+        future._context = (copy_context() or None) if self.settings.propagate_context else None
         future._code, future._lasti = site
         future._origin = options
         future._submitted_at = self.clock()
+        if options.guarded:
+            future._condition  # noqa: B018 - made now, so that a worker looks at it
         return future
 
     def submit(
@@ -152,21 +141,33 @@ class Crew:
         kwargs: dict[str, Any],
         site: tuple[CodeType, int],
     ) -> Future[Any]:
-        """Take a task in, with any options."""
+        """Take a task in, whatever its options."""
         future = self.new_future(options, fn, args, kwargs, site)
         self.admit(future, options)
         return future
 
     def admit(self, future: Future[Any], options: TaskOptions) -> None:
-        """Take a task in, the long way."""
-        if self.closing:
-            raise self.refusal()
-        if options.guarded:
-            future._condition  # noqa: B018 - made now, so that a worker looks at it
-        self.backlog.put(future)
+        """Take a new task in."""
+        if not self.special and options.key is None:
+            self.put(future)
+        elif not self.intake.put(future, options):
+            self._run_in_caller(future)
+            return
+        self.taken_in(future, options)
+
+    def taken_in(self, future: Future[Any], options: TaskOptions) -> None:
+        """See to a task that was put into the backlog."""
         if options.ttl is not None:
             self.supervisor.schedule(options.ttl, future, self.expire)
         self.rouse(future)
+
+    def _run_in_caller(self, future: Future[Any]) -> None:
+        record = Record(self.runtime)
+        self.ledger.open(record)
+        try:
+            run_here(future, record, self.clock)
+        finally:
+            self.ledger.close(record)
 
     def rouse(self, future: Future[Any]) -> None:
         """Find a worker for a task that was put into the backlog."""
@@ -174,7 +175,7 @@ class Crew:
             self.wake_one()
         elif self.hungry:
             self.starved(future)
-        if self.closing:
+        if self.refusing:
             self.came_late(future)
 
     def came_late(self, future: Future[Any]) -> None:
@@ -182,7 +183,7 @@ class Crew:
 
         Unless a worker has it already: then it came in time.
         """
-        if self.backlog.discard(future):
+        if self.remove(future):
             future._fn = future._args = future._context = None
             raise self.refusal()
 
@@ -190,6 +191,8 @@ class Crew:
         """Why no task is taken."""
         if self.broken:
             return WorkerLost(BROKEN, component=self.name)
+        if not self.closing:
+            return PoolClosed(DRAINING, component=self.name)
         return PoolClosed(EXITING if self.exiting else CLOSED, component=self.name)
 
     def wake_one(self) -> None:
@@ -200,19 +203,36 @@ class Crew:
             return
         worker.wake()
 
+    def remove(self, future: Future[Any]) -> bool:
+        """Take a task out of the backlog; false when it is not there: a worker has it."""
+        if not self.backlog.discard(future):
+            return False
+        self.ledger.removed(1)
+        self.intake.give_room()
+        return True
+
+    def _take_bounded(self) -> Future[Any]:
+        future = self.backlog.take()
+        self.intake.give_room()
+        return future
+
     # -- growing ----------------------------------------------------------------------------
 
     def starved(self, future: Future[Any] | None = None) -> None:
-        """There is a task and no parked worker: start one, or ask for a larger number."""
+        """There is a task and no parked worker: start one, or ask for a larger number.
+
+        Raises:
+            WorkerLost: There is no worker, and none can be started.
+        """
         if self.start_worker():
             return
         with self._lock:
             lost = not self.workers and not self.closing
-            self.hungry = False  # until the supervisor has looked
-        if lost and future is not None and self.backlog.discard(future):
-            self.rearm()
+            self.hungry = lost  # else not before the supervisor has looked
+        if lost and future is not None and self.remove(future):
             raise WorkerLost(f"{self.name}: no worker could be started", component=self.name)
-        self.supervisor.ask()
+        if self.wanted < self.max_workers:
+            self.supervisor.ask()
 
     def start_worker(self) -> bool:
         """Start one more worker if there may be one; whether it was started."""
@@ -221,23 +241,33 @@ class Crew:
                 return False
             if len(self.workers) >= max(1, self.wanted) + self.lent:
                 return False
-            worker = Worker(self, f"{self.name}-worker-{self._started}")
-            self._started += 1
+            worker = Worker(self, f"{self.name}-worker-{self._hired}")
+            self._hired += 1
             self.workers.add(worker)
             self._reckon_locked()
+        self.ledger.open(worker.record)
         try:
             worker.thread.start()
         except RuntimeError:  # the system refuses; the workers there are go on
-            self._forget(worker)
+            self._start_refused(worker)
             return False
         return True
 
-    def _forget(self, worker: Worker) -> None:
+    def start_workers(self) -> None:
+        """Start as many workers as may be and have something to do."""
+        while self.backlog.ready() and not self.parked and self.start_worker():
+            pass
+
+    def _start_refused(self, worker: Worker) -> None:
+        self.ledger.close(worker.record)
+        self.ledger.count("start_refused")
         with self._lock:
             self.workers.discard(worker)
-            self.starts_refused += 1
+            self._changed.notify_all()
             self._reckon_locked()
         logger.warning("%s: the system refused to start a worker", self.name)
+        if self.idle_waiters:
+            self.tell_if_idle()
 
     def rearm(self) -> None:
         """Let submitters call `starved` again."""
@@ -249,7 +279,7 @@ class Crew:
         alive = len(self.workers)
         limit = self.wanted + self.lent
         self.surplus = alive > limit
-        self.hungry = alive < limit or self.wanted < self.max_workers
+        self.hungry = alive < max(1, limit) or self.wanted < self.max_workers
 
     def initialize(self) -> bool:
         """Run the initializer on a new worker; when it fails, the pool is broken."""
@@ -265,13 +295,12 @@ class Crew:
         return True
 
     def _break(self) -> None:
-        with self._lock:
-            self.broken = True
+        """Nobody can work: end every task that waits."""
+        self.broken = True
         self.close()
-        self.backlog.let_go()
+        self.intake.resume()
         for future in self.empty_backlog():
-            if future._fail_unrun(WorkerLost(BROKEN, component=self.name)):
-                self.count("dropped")
+            self.drop(future, WorkerLost(BROKEN, component=self.name), "dropped")
 
     # -- shrinking --------------------------------------------------------------------------
 
@@ -286,8 +315,7 @@ class Crew:
             worker.wake()
         if before != after:
             self._tell(SizeChange(self.clock(), before, after, reason))
-        while self.backlog.ready() and not self.parked and self.start_worker():
-            pass
+        self.start_workers()
 
     def resize(self, min_workers: int | None, max_workers: int | None) -> None:
         """Set the limits."""
@@ -310,7 +338,7 @@ class Crew:
         return unsubscribe
 
     def _tell(self, change: SizeChange) -> None:
-        self.changes.append(change)
+        self.ledger.changes.append(change)
         for callback in self._subscribers:
             try:
                 callback(change)
@@ -341,18 +369,21 @@ class Crew:
 
     def left(self, me: Worker) -> None:
         """A worker's last word."""
+        self.ledger.close(me.record)
         with self._lock:
             self.workers.discard(me)
             self.abandoned.discard(me)
-            self._gone = self._gone + me.record.totals()
-            self._reckon_locked()
+            self._leaving = [thread for thread in self._leaving if thread.is_alive()]
             self._leaving.append(me.thread)
+            self._reckon_locked()
             self._changed.notify_all()
             last = not self.workers
-        if self.closing:
-            self.wake_one()  # a wake-up this worker may have taken with it
-        elif last and self.backlog.ready():
-            self.starved()
+        if self.backlog.ready():
+            # It may have been woken for a task just when it had made up its mind.
+            if self.parked:
+                self.wake_one()
+            elif last:
+                self.start_worker()
         if self.idle_waiters:
             self.tell_if_idle()
         if last and self.closing:
@@ -397,49 +428,42 @@ class Crew:
 
     def expire(self, future: Future[Any]) -> None:
         """The `ttl` of a task is over: if it has not begun, it never will."""
-        options: Any = future._origin
+        options = options_of(future)
         stale = TaskStale(
-            ttl=options.ttl,
+            ttl=options.ttl or 0.0,
             waited=self.clock() - future._submitted_at,
             task=options.label,
             component=self.name,
         )
-        if future._fail_unrun(stale):
-            self.count("expired")
+        if self.drop(future, stale, "expired"):
             self.remove(future)
 
     def time_out(self, future: Future[Any]) -> None:
         """The `timeout` of a task is over: end its future, and replace its worker."""
-        options: Any = future._origin
-        error = TaskTimeout(timeout=options.timeout, task=options.label, component=self.name)
-        if not future._fail(error):
+        options = options_of(future)
+        error = TaskTimeout(timeout=options.timeout or 0.0, task=options.label, component=self.name)
+        if not future._fail(error, options.story(future, error), lambda: self.count("timed_out")):
             return
-        self.count("timed_out")
         with self._lock:
             for worker in self.workers:
                 if worker.current is future:
-                    worker.abandoned = True
+                    worker.abandoned = worker.replaced = True
                     self.workers.discard(worker)
                     self.abandoned.add(worker)
                     break
             self._reckon_locked()
-        if self.backlog.ready() and not self.parked:
-            self.start_worker()
+        self.start_workers()
+
+    def drop(self, future: Future[Any], exc: BaseException, reason: str) -> bool:
+        """End a task that has not begun, if nobody ended it before."""
+        story = options_of(future).story(future, exc)
+        return future._fail_unrun(exc, story, lambda: self.count(reason))
 
     # -- counting and waiting ---------------------------------------------------------------
 
     def count(self, reason: str) -> None:
-        """One more task that no worker ran."""
-        with self._lock:
-            self.counts[reason] = self.counts.get(reason, 0) + 1
-
-    def totals(self) -> Totals:
-        """What all workers wrote down, past and present."""
-        with self._lock:
-            out = self._gone
-            for worker in self.workers | self.abandoned:
-                out = out + worker.record.totals()
-        return out
+        """One more task that ended without a worker, or was refused."""
+        self.ledger.count(reason)
 
     def is_idle(self) -> bool:
         """Nothing queued, nothing running."""
@@ -460,6 +484,29 @@ class Crew:
         finally:
             self.idle_waiters.remove(event)
 
+    # -- pausing and draining ---------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Let no task begin from now on."""
+        self.special = True
+        self.intake.pause()
+
+    def resume(self) -> None:
+        """Undo pause() and drain()."""
+        self.refusing = self.closing
+        self.intake.resume()
+        self._reckon_way_in()
+        for _ in range(min(len(self.backlog), len(self.parked))):
+            self.wake_one()
+        if self.backlog.ready() and not self.parked:
+            self.starved()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Take no more tasks, and wait until those there are have ended."""
+        self.special = self.refusing = True
+        self.intake.give_up_all()
+        return self.wait_idle(timeout)
+
     # -- ending -----------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -467,10 +514,10 @@ class Crew:
 
         Takes no lock: the garbage collector calls it when the pool is dropped, wherever.
         """
-        self.special = True
-        self.closing = True
+        self.special = self.refusing = self.closing = True
         while self.parked:
             self.wake_one()
+        self.intake.give_up_all()
         self.supervisor.wake()
 
     def shutdown(
@@ -478,24 +525,31 @@ class Crew:
     ) -> ShutdownReport:
         """Close, and wait for what is under way, at most `timeout` seconds."""
         self.close()
-        self.backlog.let_go()
+        self.intake.resume()
         cancelled = self._cancel_queued() if cancel_futures else 0
-        if self.backlog.ready() and not self.workers:
-            self.start_worker()
-        if not wait:
-            return self._report(cancelled)
-        if not self.join(timeout):
+        self._see_to_the_rest()
+        if wait and not self.join(timeout):
             cancelled += self._cancel_queued()
             self._ask_to_stop()
         return self._report(cancelled)
 
+    def _see_to_the_rest(self) -> None:
+        """Have somebody finish the backlog; where nobody can, end it."""
+        while self.parked:
+            self.wake_one()
+        if self.backlog.ready() and not self.workers and not self.start_worker():
+            lost = WorkerLost(f"{self.name}: no worker could be started", component=self.name)
+            for future in self.empty_backlog():
+                self.drop(future, lost, "dropped")
+
     def _report(self, cancelled: int) -> ShutdownReport:
         with self._lock:
-            tasks = [worker.current for worker in self.workers | self.abandoned]
-        running = tuple(name_of(task) for task in tasks if task is not None)
+            everybody = self.workers | self.abandoned
+            tasks = [worker.current for worker in everybody]
         queued = len(self.backlog)
+        running = tuple(sorted(name_of(task) for task in tasks if task is not None))
         return ShutdownReport(
-            finished=not queued and not tasks,
+            finished=not queued and not everybody - {current_worker()},
             cancelled=cancelled,
             running=running,
             queued=queued,
@@ -506,6 +560,7 @@ class Crew:
         return sum(future.cancel() for future in self.empty_backlog())
 
     def _ask_to_stop(self) -> None:
+        """Tell the tasks that run; those that ask (`current_task().check()`) will stop."""
         with self._lock:
             tasks = [worker.current for worker in self.workers]
         for task in tasks:
@@ -520,68 +575,63 @@ class Crew:
                 out.append(self.backlog.take())
             except IndexError:
                 break
-        with self._lock:
-            self.removed += len(out)
+        self.ledger.removed(len(out))
         return out
-
-    def remove(self, future: Future[Any]) -> bool:
-        """Take a task out that ended before it began; false when a worker has it."""
-        if not self.backlog.discard(future):
-            return False
-        with self._lock:
-            self.removed += 1
-        return True
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the workers to leave; whether they did."""
         deadline = None if timeout is None else self.clock() + timeout
         me = current_worker()
         with self._changed:
-            done = self._changed.wait_for(lambda: not (self.workers - {me}), timeout)
+            done = self._changed.wait_for(lambda: not self.workers - {me}, timeout)
             threads, self._leaving = self._leaving, []
-        if self.supervisor.thread is not None:
+        if self.supervisor.thread is not None and me is None:
             threads.append(self.supervisor.thread)
-        here = threading.current_thread()
+        here = self.runtime.get_ident()
         for thread in threads:
-            if done and thread is not here:
+            if done and thread.ident != here:
                 thread.join(None if deadline is None else max(0.0, deadline - self.clock()))
         return done
 
-    # -- looking ----------------------------------------------------------------------------
+    def begin_exit(self) -> None:
+        """The interpreter exits: take no more tasks."""
+        self.exiting = True
+        self.close()
+        self.intake.resume()
+        if self.settings.at_exit == "abandon":
+            self._cancel_queued()
+        self._see_to_the_rest()
 
-    def statistics(self) -> PoolStatistics:
-        """The pool as of now."""
-        with self._lock:
-            total = self.totals()
-            counts = self.counts.copy()
-            queued = self.backlog.sizes()
-            alive, parked = len(self.workers), len(self.parked)
-            ended = total.runs.count
-            dead = self.removed + total.skipped
-            return PoolStatistics(
-                min_workers=self.min_workers,
-                max_workers=self.max_workers,
-                wanted=self.wanted,
-                alive=alive,
-                busy=max(0, alive - parked),
-                idle=min(alive, parked),
-                lent=self.lent,
-                abandoned=len(self.abandoned),
-                queued=queued,
-                running=total.waits.count - ended - total.late,
-                submitted=total.waits.count + sum(queued) + dead,
-                completed=ended - total.failed,
-                failed=total.failed,
-                cancelled=counts.get("cancelled", 0),
-                expired=counts.get("expired", 0),
-                timed_out=counts.get("timed_out", 0),
-                dropped=counts.get("dropped", 0),
-                superseded=counts.get("superseded", 0),
-                rejected=counts.get("rejected", 0),
-                starts_refused=self.starts_refused,
-                wait=total.waits,
-                run=total.runs,
-                cpu_share=min(1.0, total.cpu_time / total.runs.total) if total.runs.total else 0.0,
-                throughput=ended / max(1e-9, self.clock() - self._made_at),
-                changes=tuple(self.changes),
-            )
+    def finish_exit(self, elapsed: float) -> None:
+        """Wait as long as `at_exit` says; `elapsed` seconds of it are over."""
+        rule = self.settings.at_exit
+        if rule == "abandon":
+            return
+        if not self.join(None if rule == "wait" else max(0.0, float(rule) - elapsed)):
+            self._cancel_queued()
+            self._ask_to_stop()
+
+    # -- forking ----------------------------------------------------------------------------
+
+    def start_anew(self) -> None:
+        """In the child of a fork: there are no workers, and what they had is the parent's."""
+        lost = self.empty_backlog_unlocked()
+        for worker in self.workers | self.abandoned:
+            worker.abandoned = worker.replaced = True  # for the one whose task forked
+            if worker.current is not None and worker is not current_worker():
+                lost.append(worker.current)
+        self.ledger = Ledger(self.runtime)
+        self._start_empty()
+        for future in lost:
+            error = WorkerLost(FORKED, component=self.name)
+            future._end_in_child(error, options_of(future).story(future, error))
+
+    def empty_backlog_unlocked(self) -> list[Future[Any]]:
+        """As `empty_backlog`, where every lock may be held by a thread that is no more."""
+        self.backlog.let_go()
+        out: list[Future[Any]] = []
+        while True:
+            try:
+                out.append(self.backlog.take())
+            except IndexError:
+                return out

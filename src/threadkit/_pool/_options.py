@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from threadkit._failures import Failure, UnreadFailure
 from threadkit._futures import Future
 from threadkit._pool._worker import Worker, current_worker, run_here
 
@@ -43,15 +44,34 @@ class TaskOptions:
         shown = ("level", "timeout", "ttl", "label", "key")
         return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
+    def story(
+        self, future: Future[Any], exc: BaseException, *, worker: str | None = None, skip: int = 0
+    ) -> Failure | UnreadFailure:
+        """The exception with where it came from; one that nobody reads comes to the error log."""
+        code = future._code
+        crew = self.crew
+        failure = Failure(
+            exc,
+            skip=skip,
+            site=None if code is None else (code, future._lasti),
+            component=crew.name,
+            task=self.label,
+            worker=worker,
+            at=crew.runtime.time(),
+        )
+        errors = crew.settings.errors
+        return failure if errors is None else UnreadFailure(failure, errors)
+
     def begun(self, future: Future[Any], /) -> None:
         """Start the clock of a task with a timeout."""
         if self.timeout is not None:
             self.crew.supervisor.schedule(self.timeout, future, self.crew.time_out)
 
     def cancelled(self, future: Future[Any], /) -> None:
-        """Count the future's cancellation."""
-        del future
+        """Count the future's cancellation; in a bounded queue it gives its place back at once."""
         self.crew.count("cancelled")
+        if self.crew.settings.queue_limit is not None:
+            self.crew.remove(future)
 
     def wait(self, future: Future[Any], timeout: float | None, /) -> None:
         """Wait for a task; a worker that waits for its own pool must not hold it up."""
@@ -85,10 +105,15 @@ def _run_in_place(worker: Worker, future: Future[Any]) -> None:
         worker.current = outer
 
 
+def options_of(future: Future[Any]) -> TaskOptions:
+    """What the task of a pool's future was submitted with."""
+    return cast("TaskOptions", future._origin)
+
+
 def name_of(future: Future[Any]) -> str:
     """What to call a task among people: its label, else where it was submitted."""
-    options: Any = future._origin
+    options = options_of(future)
     if options.label is not None:
-        return str(options.label)
+        return options.label
     code = future._code
     return "a task" if code is None else f"a task of {code.co_name}"

@@ -57,7 +57,7 @@ class _Durations:
             return
         self._count += count
         self._total += sum(pending)
-        self._max = max(self._max, max(pending))
+        self._max = max(self._max, max(pending))  # noqa: PLW3301 - without a tuple of them
         if count <= SAMPLE:
             self._counts.update(buckets_of(pending))
         else:

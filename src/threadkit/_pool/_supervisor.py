@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("threadkit.pool")
 
-ASK_AGAIN = 0.001  # s between two looks that submits ask for
+ASK_AGAIN = 0.001  # s between two looks that submits ask for, at least
+ASK_AGAIN_MAX = 0.016  # s; what that grows to while looking changes nothing. Arbitrary
 
 
 class Supervisor:
@@ -44,6 +45,14 @@ class Supervisor:
         self._asked = False  # a submit found no parked worker since the last look
         self._look_at: float | None = None  # when the policy wants to look again
         self._looked_at = self._clock()
+        self._pause = ASK_AGAIN  # s from a look to the next one that submits ask for
+        self._sums = crew.ledger.sums(0)  # as of the last look
+        self._process_clock = crew.runtime.process_time
+        self._process_time = self._process_clock()
+        self._policy_failed = False
+        # Serialises looks: a policy keeps state. Held across the policy's decide(), which is user
+        # code; nothing but another look waits for it, and it is taken before every other lock.
+        self._policy_lock = crew.runtime.lock()
         # Guards the deadlines; held for one heap operation. Nothing is locked inside it.
         self._lock = crew.runtime.rlock()
         self._deadlines: list[tuple[float, int, Any, Callable[[Future[Any]], None]]] = []
@@ -111,7 +120,7 @@ class Supervisor:
             if self._deadlines:
                 due.append(self._deadlines[0][0])
         if self._asked:
-            due.append(self._looked_at + ASK_AGAIN)
+            due.append(self._looked_at + self._pause)
         if self._look_at is not None:
             due.append(self._look_at)
         return max(0.0, min(due) - now) if due else None
@@ -139,37 +148,82 @@ class Supervisor:
 
     def _look_if_due(self) -> None:
         now = self._clock()
-        asked = self._asked and now >= self._looked_at + ASK_AGAIN
+        asked = self._asked and now >= self._looked_at + self._pause
         timed = self._look_at is not None and now >= self._look_at
         if asked or timed:
-            self.look(now)
+            self.look()
 
-    def look(self, now: float) -> Decision:
-        """Ask the policy, and do what it says."""
+    def look(self, queued: int | None = None) -> None:
+        """Ask the policy, and do what it says. `queued` stands in for the backlog's length."""
         crew = self._crew
-        self._asked = False
-        decision = crew.settings.policy.decide(self.snapshot(now))
-        self._looked_at = now
+        with self._policy_lock:
+            now = self._clock()
+            asked, self._asked = self._asked, False
+            decision = self._decide(now, queued)
+        before = crew.wanted
         crew.want(decision.size, decision.reason)
+        self._plan_next_look(now, decision, useless=asked and crew.wanted == before)
         crew.rearm()
-        busy = len(crew.workers) > crew.min_workers or len(crew.backlog) > 0
-        pause = min(decision.recheck or crew.settings.check_interval, crew.settings.check_interval)
-        self._look_at = now + pause if busy else None
-        return decision
 
-    def snapshot(self, now: float) -> PoolSnapshot:
-        """The pool as the policy sees it."""
+    def _decide(self, now: float, queued: int | None) -> Decision:
+        """The policy's answer; one that raises leaves the size as it is."""
+        snapshot = self.snapshot(now, queued)
+        self._looked_at = now
+        try:
+            return self._crew.settings.policy.decide(snapshot)
+        except Exception as exc:
+            if not self._policy_failed:
+                self._policy_failed = True
+                logger.exception("%s: the sizing policy failed; the size stays", self._crew.name)
+            return Decision(self._crew.wanted, f"the policy failed: {exc!r}")
+
+    def _plan_next_look(self, now: float, decision: Decision, *, useless: bool) -> None:
         crew = self._crew
-        workers = len(crew.workers)
-        parked = [now - worker.since for worker in crew.parked.copy()]
-        return PoolSnapshot(
+        interval = crew.settings.check_interval
+        if len(crew.workers) > crew.min_workers or len(crew.backlog):
+            recheck = decision.recheck
+            self._look_at = now + (interval if recheck is None else min(recheck, interval))
+        else:
+            self._look_at = None
+        # Under a stream of submits that growing would not help, each look is a waste: look less
+        # and less often. And looking must never take more than a tenth of the time.
+        pause = min(2 * self._pause, ASK_AGAIN_MAX) if useless else ASK_AGAIN
+        self._pause = max(pause, 10 * (self._clock() - now))
+
+    def snapshot(self, now: float, queued: int | None = None) -> PoolSnapshot:
+        """The pool as the policy sees it, since the last look."""
+        crew = self._crew
+        workers = crew.workers.copy()
+        idle = crew.parked.copy()
+        busy = workers.difference(idle)
+        backlog = len(crew.backlog)
+        oldest = crew.backlog.oldest()
+        sums, last = crew.ledger.sums(backlog), self._sums
+        process_time = self._process_clock()
+        snapshot = PoolSnapshot(
             now=now,
             interval=now - self._looked_at,
             min_workers=crew.min_workers,
             max_workers=crew.max_workers,
-            workers=workers,
-            busy=max(0, workers - len(parked)),
-            queued=len(crew.backlog),
-            idle_ages=tuple(parked),
+            idle_timeout=crew.settings.idle_timeout,
+            workers=len(workers),
+            busy=len(busy),
+            blocked=min(crew.lent, len(busy)),
+            queued=backlog if queued is None else queued,
+            oldest_wait=max(0.0, now - oldest._submitted_at) if oldest is not None else 0.0,
+            arrivals=max(0, sums.arrivals - last.arrivals),
+            started=sums.started - last.started,
+            completions=sums.ended - last.ended,
+            wait_time=sums.wait_time - last.wait_time,
+            run_time=sums.run_time - last.run_time,
+            cpu_time=sums.cpu_time - last.cpu_time,
+            process_time=process_time - self._process_time,
+            run_ages=tuple(
+                max(0.0, now - worker.since) for worker in busy if worker.current is not None
+            ),
+            idle_ages=tuple(max(0.0, now - worker.since) for worker in idle),
+            cores=crew.settings.cores,
             gil=GIL,
         )
+        self._sums, self._process_time = sums, process_time
+        return snapshot

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from traceback import clear_frames
+from typing import TYPE_CHECKING, Any, cast
 
 from threadkit._errors import TaskCancelled
+from threadkit._failures import Failure, UnreadFailure
 from threadkit._futures import GIL, Future, _Condition
 from threadkit._pool._records import Record
 
 if TYPE_CHECKING:
     from threadkit._pool._crew import Crew
+    from threadkit._pool._options import TaskOptions
 
 __all__ = ["Task", "Worker", "current_task", "current_worker", "run_here"]
 
@@ -95,7 +98,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
     Long, because the calls it would take to make it short cost as much as the rest of it. The
     steps: take a task, claim it, run it, publish its result, write down its times.
     """
-    take = crew.backlog.take
+    take = crew.take
     clock = crew.clock
     record = me.record
     note_wait = record.waits.append
@@ -129,7 +132,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
         me.since = now
         note_wait(now - submitted_at)
         try:
-            value = run_blank(fn, *args) if context is None else context.run(fn, *args)  # type: ignore[misc]
+            value = run_blank(fn, *args) if context is None else context.run(fn, *args)  # type: ignore[arg-type, misc]
         except BaseException as exc:  # noqa: BLE001 - it is the task's result
             started, now = now, clock()
             note_run(now - started)
@@ -194,18 +197,25 @@ def _finish(me: Worker, future: Future[Any], value: Any) -> None:
 
 
 def _fail(me: Worker, future: Future[Any], exc: BaseException) -> None:
-    traceback = exc.__traceback__
-    # The first entry is the worker's loop: it is still running, and tells nothing.
-    exc.__traceback__ = traceback = traceback and traceback.tb_next
+    """Publish an exception. Called where it was caught: its first traceback entry is the loop's."""
     me.record.failed += 1
     try:
-        if not future._fail(exc, traceback):
+        if not future._fail(exc, _story_of(future, exc)):
             me.record.failed -= 1
             _count_late(me)
     except BaseException as fatal:
         logger.critical("a done-callback of %r ended with %r", future, fatal, exc_info=fatal)
-    finally:
-        del exc, traceback
+
+
+def _story_of(future: Future[Any], exc: BaseException) -> Failure | UnreadFailure:
+    """What the future keeps of an exception: no running frame, and no locals of the task."""
+    options = cast("TaskOptions", future._origin)
+    # The first entry is the worker's frame: it is still running, and tells nothing.
+    exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
+    worker = current_worker()
+    story = options.story(future, exc, worker=None if worker is None else worker.name)
+    clear_frames(exc.__traceback__)
+    return story
 
 
 def _count_late(me: Worker) -> None:
@@ -230,13 +240,11 @@ def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) ->
         value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
     except BaseException as exc:  # noqa: BLE001 - it is the task's result
         record.runs.append(clock() - started)
-        exc.__traceback__ = traceback = exc.__traceback__ and exc.__traceback__.tb_next
         record.failed += 1
-        if not future._fail(exc, traceback):
+        if not future._fail(exc, _story_of(future, exc)):
             record.failed -= 1
             record.runs.pop()
             record.late += 1
-        del traceback
     else:
         record.runs.append(clock() - started)
         if not future._finish(value):

@@ -1,0 +1,208 @@
+"""The long way into the backlog: bounds, keys, pauses.
+
+A plain pool's `submit` puts a task into the backlog without a lock. Once a pool is bounded, has
+levels, is paused or is closing, or a task has a key, tasks come this way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections import deque
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from threadkit._errors import Rejected
+from threadkit._futures import Future
+from threadkit._pool._options import TaskOptions, options_of
+from threadkit._pool._worker import current_worker
+
+if TYPE_CHECKING:
+    from threadkit._pool._crew import Crew
+
+__all__ = ["Intake"]
+
+SUPERSEDED = "superseded by a newer task with the same key"
+DROPPED = "dropped for a newer task"
+
+
+class _Ticket(Protocol):
+    """A producer that waits for room; `release` wakes it, once."""
+
+    def release(self) -> None: ...
+
+
+class _Coroutine:
+    """A coroutine that waits for room."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.woken = asyncio.Event()
+
+    def release(self) -> None:
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self.woken.set)
+
+
+class Intake:
+    """Puts tasks into one crew's backlog, and makes or waits for the room they need."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self.limit = crew.settings.queue_limit
+        self.overflow = crew.settings.overflow
+        self.timeout = crew.settings.overflow_timeout
+        # Producers that wait for room, longest first. Whoever pops one has to release it.
+        self._blocked: deque[_Ticket] = deque()
+        # Guards the decision whether there is room, with the put that follows from it, the keys,
+        # and the pausing of the backlog. Held for bookkeeping (finding a victim: O(levels));
+        # never across a wait, user code or callbacks. Taken before the crew's lock.
+        self._lock = crew.runtime.rlock()
+        self._keys: weakref.WeakValueDictionary[Any, Future[Any]] = weakref.WeakValueDictionary()
+        self.paused = False
+
+    # -- in ---------------------------------------------------------------------------------
+
+    def put(self, future: Future[Any], options: TaskOptions) -> bool:
+        """Put the task into the backlog; false when its caller is to run it.
+
+        Blocks: while the queue is full, if that is the rule.
+
+        Raises:
+            Rejected: There is no room, and none came in time.
+            PoolClosed: The pool closed meanwhile.
+        """
+        if not self.may_block():
+            return self._try_put(future, options, None) or self._no_room(options)
+        crew = self._crew
+        deadline = None if self.timeout is None else crew.clock() + self.timeout
+        worker = current_worker()
+        mine = worker is not None and worker.crew is crew
+        while True:
+            ticket = crew.runtime.lock()
+            ticket.acquire()
+            if self._try_put(future, options, ticket):
+                return True
+            left = -1.0 if deadline is None else max(0.0, deadline - crew.clock())
+            # A task that waits for room in its own pool must not keep the others from making it.
+            with crew.lending(worker) if mine and worker is not None else nullcontext():
+                came = ticket.acquire(True, left)
+            if not came:
+                self._give_up(ticket)
+                raise self._rejected(options, f"no room within {self.timeout:g} s")
+
+    def may_block(self) -> bool:
+        """Whether `put` waits for room."""
+        return self.overflow == "block" and self.limit is not None
+
+    async def put_from_coroutine(self, future: Future[Any], options: TaskOptions) -> None:
+        """As `put` where the rule is to block, without blocking the event loop."""
+        loop = asyncio.get_running_loop()
+        deadline = None if self.timeout is None else loop.time() + self.timeout
+        while True:
+            ticket = _Coroutine(loop)
+            if self._try_put(future, options, ticket):
+                return
+            left = None if deadline is None else deadline - loop.time()
+            try:
+                await asyncio.wait_for(ticket.woken.wait(), left)
+            except asyncio.TimeoutError:
+                self._give_up(ticket)
+                reason = f"no room within {self.timeout:g} s"
+                raise self._rejected(options, reason) from None
+            except BaseException:
+                self._give_up(ticket)
+                raise
+
+    def _try_put(self, future: Future[Any], options: TaskOptions, ticket: _Ticket | None) -> bool:
+        """Put the task in if there is room or room can be made; else queue the ticket."""
+        crew = self._crew
+        with self._lock:
+            if crew.refusing:
+                raise crew.refusal()
+            older = self._remember_key_locked(future, options)
+            victim = self._victim_locked(options)
+            full = self.limit is not None and len(crew.backlog) >= self.limit
+            if not full:
+                crew.backlog.put(future)
+            elif ticket is not None:
+                self._blocked.append(ticket)
+        if older is not None:
+            crew.drop(older, self._rejected(options_of(older), SUPERSEDED), "superseded")
+        if victim is not None:
+            crew.drop(victim, self._rejected(options_of(victim), DROPPED), "dropped")
+        return not full
+
+    def _remember_key_locked(self, future: Future[Any], options: TaskOptions) -> Future[Any] | None:
+        """The queued task this one supersedes, taken out of the backlog."""
+        if options.key is None:
+            return None
+        older = self._keys.get(options.key)
+        self._keys[options.key] = future
+        if older is None or older is future or not self._crew.remove(older):
+            return None
+        return older
+
+    def _victim_locked(self, options: TaskOptions) -> Future[Any] | None:
+        """A task taken out of the full backlog to make room, if the rule says so."""
+        backlog = self._crew.backlog
+        if self.limit is None or len(backlog) < self.limit:
+            return None
+        if self.overflow == "drop_oldest":
+            victim = backlog.oldest()
+        elif self.overflow == "drop_lowest":
+            victim = backlog.lowest(options.level)
+        else:
+            return None
+        return victim if victim is not None and self._crew.remove(victim) else None
+
+    def _no_room(self, options: TaskOptions) -> bool:
+        if self.overflow == "caller_runs":
+            return False
+        raise self._rejected(options, "the queue is full")
+
+    def _rejected(self, options: TaskOptions, reason: str) -> Rejected:
+        if reason not in (SUPERSEDED, DROPPED):
+            self._crew.count("rejected")
+        return Rejected(
+            component=self._crew.name, reason=reason, limit=self.limit or 0, task=options.label
+        )
+
+    # -- room -------------------------------------------------------------------------------
+
+    def give_room(self) -> None:
+        """A task has left the backlog: let the producer that waited longest try."""
+        if self._blocked:
+            try:
+                ticket = self._blocked.popleft()
+            except IndexError:
+                return
+            ticket.release()
+
+    def give_up_all(self) -> None:
+        """The pool takes no more: let every producer that waits find out."""
+        while self._blocked:
+            self.give_room()
+
+    def _give_up(self, ticket: _Ticket) -> None:
+        """Take a ticket back; if it was served just now, the next in line gets the room."""
+        try:
+            self._blocked.remove(ticket)
+        except ValueError:
+            self.give_room()
+
+    # -- pausing ----------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Hold the backlog."""
+        with self._lock:
+            if not self.paused:
+                self.paused = True
+                self._crew.backlog.hold()
+
+    def resume(self) -> None:
+        """Let go of the backlog."""
+        with self._lock:
+            if self.paused:
+                self.paused = False
+                self._crew.backlog.let_go()

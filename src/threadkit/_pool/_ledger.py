@@ -1,0 +1,131 @@
+"""A pool's books: what became of its tasks, summed over workers past and present."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING, NamedTuple
+
+from threadkit._pool._records import Record, Totals
+from threadkit._pool._statistics import PoolStatistics, SizeChange
+from threadkit._runtime import Runtime
+
+if TYPE_CHECKING:
+    from threadkit._pool._crew import Crew
+
+__all__ = ["Ledger", "Sums"]
+
+CHANGES_KEPT = 64
+
+
+class Sums(NamedTuple):
+    """What a sizing policy is told, summed since the pool was made."""
+
+    arrivals: int
+    started: int
+    ended: int
+    wait_time: float
+    run_time: float
+    cpu_time: float
+
+
+class Ledger:
+    """The books of one crew."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._clock = runtime.monotonic
+        self._made_at = self._clock()
+        self.changes: deque[SizeChange] = deque(maxlen=CHANGES_KEPT)
+        # Guards the rest; held for sums only, O(workers); inside it, each record's own lock.
+        # Re-entrant, for a finalizer may cancel a future, which counts, in the middle of it.
+        self._lock = runtime.rlock()
+        self._records: set[Record] = set()
+        self._gone = Totals()  # records of workers that left
+        self._counts: Counter[str] = Counter()
+        self._removed = 0
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def open(self, record: Record) -> None:
+        """A worker begins to write."""
+        with self._lock:
+            self._records.add(record)
+
+    def close(self, record: Record) -> None:
+        """A worker has written its last."""
+        totals = record.totals()
+        with self._lock:
+            self._records.discard(record)
+            self._gone = self._gone + totals
+
+    def count(self, reason: str) -> None:
+        """One more task that ended without a worker, or was refused."""
+        with self._lock:
+            self._counts[reason] += 1
+
+    def removed(self, tasks: int) -> None:
+        """So many tasks were taken out of the backlog by others than workers."""
+        with self._lock:
+            self._removed += tasks
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def _totals_locked(self) -> Totals:
+        out = self._gone
+        for record in self._records:
+            out = out + record.totals()
+        return out
+
+    def sums(self, backlog: int) -> Sums:
+        """What a policy is told, cheaply."""
+        with self._lock:
+            gone = self._gone
+            started, wait = gone.waits.count, gone.waits.total
+            ended, run = gone.runs.count + gone.late, gone.runs.total
+            cpu, skipped = gone.cpu_time, gone.skipped
+            for record in self._records:
+                sums = record.sums()
+                started += sums[0]
+                wait += sums[1]
+                ended += sums[2] + record.late
+                run += sums[3]
+                cpu += sums[4]
+                skipped += record.skipped
+            arrivals = started + skipped + self._removed + backlog
+        return Sums(arrivals, started, ended, wait, run, cpu)
+
+    def statistics(self, crew: Crew) -> PoolStatistics:
+        """The pool as of now."""
+        with self._lock:
+            queued = crew.backlog.sizes()
+            total = self._totals_locked()
+            counts = self._counts.copy()
+            removed = self._removed
+        alive, parked = len(crew.workers), len(crew.parked)
+        ended = total.runs.count
+        return PoolStatistics(
+            min_workers=crew.min_workers,
+            max_workers=crew.max_workers,
+            wanted=crew.wanted,
+            alive=alive,
+            busy=max(0, alive - parked),
+            idle=min(alive, parked),
+            lent=crew.lent,
+            abandoned=len(crew.abandoned),
+            queued=queued,
+            running=max(0, total.waits.count - ended - total.late - len(crew.abandoned)),
+            submitted=total.waits.count + total.skipped + removed + sum(queued),
+            completed=ended - total.failed,
+            failed=total.failed,
+            cancelled=counts["cancelled"],
+            expired=counts["expired"],
+            timed_out=counts["timed_out"],
+            dropped=counts["dropped"],
+            superseded=counts["superseded"],
+            rejected=counts["rejected"],
+            starts_refused=counts["start_refused"],
+            wait=total.waits,
+            run=total.runs,
+            cpu_share=min(1.0, total.cpu_time / total.runs.total) if total.runs.total else 0.0,
+            throughput=ended / max(1e-9, self._clock() - self._made_at),
+            changes=tuple(self.changes),
+        )
