@@ -126,13 +126,21 @@ class LiveBot:
         manager.add("player", self._player, needs=["errors"])
         manager.add("speech", _Closing(self._speech.close), needs=["player"])
         self._speech_pool = manager.pool(
-            "tts", max_workers=voice.workers, policy="fixed", needs=["speech"], stop_timeout=2
+            "tts",
+            max_workers=voice.workers,
+            policy="fixed",
+            errors=self.errors,
+            needs=["speech"],
+            stop_timeout=2,
         )
         self._voice = _VoiceStage(self._texts, self._speak, voice.lookahead, runtime)
         manager.add("voice", self._voice, needs=["tts"])
         self._processing = manager.pool(
             "processing",
             max_workers=settings.pipeline.processing_workers,
+            queue_limit=4 * settings.pipeline.processing_workers,
+            overflow="block",
+            errors=self.errors,
             needs=["voice"],
             stop_timeout=2,
         )
