@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from livebot.speech import Speech, SpeechError, SpeechService, Voice
+from threadkit import FileTier, TieredCache, TTLCache
 from threadkit.testing import explore
 
 RATE = 1000
@@ -49,13 +50,6 @@ class ScriptedEngine:
         self.closed = True
 
 
-class DictCache(dict):
-    def load(self, key, loader):
-        if key not in self:
-            self[key] = loader(key)
-        return self[key]
-
-
 def test_a_text_is_normalised_and_read_by_a_voice_of_its_language():
     engine = ScriptedEngine()
     service = SpeechService(engine=lambda: engine, rate=220)
@@ -86,7 +80,7 @@ def test_silence_round_the_speech_is_removed():
 
 def test_a_repeated_text_is_not_spoken_again():
     engine = ScriptedEngine()
-    service = SpeechService(DictCache(), engine=lambda: engine)
+    service = SpeechService(TTLCache(100), engine=lambda: engine)
     first, second = service.synthesize("你好"), service.synthesize(" 你好😀")
     assert (first.cached, second.cached) == (False, True)
     assert first.pcm == second.pcm
@@ -95,10 +89,43 @@ def test_a_repeated_text_is_not_spoken_again():
     assert service.statistics().cached == 1
 
 
+def test_callers_of_one_text_share_one_synthesis():
+    def scenario(sim):
+        engine = ScriptedEngine(faults={"慢": lambda: sim.sleep(5)})
+        cache = TTLCache(100, runtime=sim)
+        service = SpeechService(cache, engine=lambda: engine, workers=3, runtime=sim)
+        sounds = []
+        threads = [
+            sim.thread(lambda: sounds.append(service.synthesize("慢"))) for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        sim.sleep(1)
+        with pytest.raises(SpeechError) as caught:
+            service.synthesize("慢", deadline=sim.monotonic() + 1)
+        assert caught.value.reason == "busy"
+        for thread in threads:
+            thread.join()
+        assert len(engine.requests) == 1
+        assert sorted(sound.cached for sound in sounds) == [False, True, True]
+
+    explore(scenario, 30)
+
+
+def test_audio_outlives_the_service_in_files(tmp_path):
+    engines = [ScriptedEngine(), ScriptedEngine()]
+    for engine in engines:
+        cache = TieredCache(TTLCache(10), FileTier(tmp_path, max_bytes=1_000_000))
+        service = SpeechService(cache, engine=lambda engine=engine: engine)
+        speech = service.synthesize("你好")
+        assert (speech.sample_rate, len(speech.pcm)) == (RATE, 800)
+    assert [len(engine.requests) for engine in engines] == [1, 0]
+
+
 def test_the_rate_of_the_moment_is_used_and_kept_apart_in_the_cache():
     rates = iter([200, 300, 200])
     engine = ScriptedEngine()
-    service = SpeechService(DictCache(), engine=lambda: engine, rate=lambda: next(rates))
+    service = SpeechService(TTLCache(100), engine=lambda: engine, rate=lambda: next(rates))
     cached = [service.synthesize("你好").cached for _ in range(3)]
     assert cached == [False, False, True]
     assert [request[2] for request in engine.requests] == [200, 300]
@@ -106,7 +133,7 @@ def test_the_rate_of_the_moment_is_used_and_kept_apart_in_the_cache():
 
 def test_failures_are_counted_by_reason_and_not_cached():
     engine = ScriptedEngine(faults={"坏": "timeout"})
-    cache = DictCache()
+    cache = TTLCache(100)
     service = SpeechService(cache, engine=lambda: engine)
     for text in ("坏", "坏", "!!!"):
         with pytest.raises(SpeechError, match=text):

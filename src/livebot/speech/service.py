@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,7 +20,7 @@ from livebot.speech.engines import (
 )
 from livebot.speech.process import Pyttsx3Process
 from livebot.speech.text import Language, language_of, normalised
-from threadkit import REAL, Runtime
+from threadkit import REAL, LoadTimeout, Runtime
 
 __all__ = ["AudioCache", "SpeechService", "SpeechStatistics"]
 
@@ -30,7 +30,9 @@ _DELAYS_KEPT = 512
 class AudioCache(Protocol):
     """What is used of a cache: `threadkit.TieredCache` over a `FileTier`, or a `TTLCache`."""
 
-    def load(self, key: Hashable, loader: Callable[[Hashable], bytes], /) -> bytes:
+    def load(
+        self, key: str, loader: Callable[[str], bytes], *, timeout: float | None = None
+    ) -> bytes:
         """The bytes of `key`; made by `loader`, once for all who ask at the same time."""
         ...
 
@@ -183,16 +185,30 @@ class SpeechService:
             raise SpeechError("nothing to say", text=text)
         language = language_of(spoken)
         rate = self._rate()
-        key = (self._name, self._voice_of.get(language, language), rate, self._volume, spoken)
-        made: list[bool] = []
+        made: list[Speech] = []
 
-        def load(_key: Hashable) -> bytes:
-            made.append(True)
-            return _packed(self._speak(spoken, language, rate, deadline))
+        def speak(_key: str) -> bytes:
+            made.append(self._speak(spoken, language, rate, deadline))
+            return _packed(made[0])
 
-        audio = self._cache.load(repr(key), load) if self._cache is not None else load(key)
+        key = self._key(spoken, language, rate)
+        audio = speak(key) if self._cache is None else self._load(key, speak, deadline, text)
         sample_rate, pcm = _unpacked(audio)
         return Speech(pcm, sample_rate, text, cached=not made)
+
+    def _key(self, text: str, language: Language, rate: int) -> str:
+        voice = self._voice_of.get(language, f"best for {language}")
+        return repr((self._name, voice, rate, self._volume, text))
+
+    def _load(
+        self, key: str, speak: Callable[[str], bytes], deadline: float | None, text: str
+    ) -> bytes:
+        assert self._cache is not None  # noqa: S101 - the caller looked
+        timeout = None if deadline is None else max(0.0, deadline - self._monotonic())
+        try:
+            return self._cache.load(key, speak, timeout=timeout)
+        except LoadTimeout as error:
+            raise SpeechError("busy", text=text, detail="another caller speaks it") from error
 
     def _speak(self, text: str, language: Language, rate: int, deadline: float | None) -> Speech:
         with self._lend(text, deadline) as engine:
