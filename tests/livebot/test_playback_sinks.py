@@ -306,7 +306,7 @@ def test_a_device_that_refuses_mono_and_our_rate_gets_stereo_at_its_own(with_dev
 
 def test_a_latency_the_driver_does_not_know_is_taken_as_the_wanted_one(with_devices):
     fake = with_devices(device("vague"))
-    clock = types.SimpleNamespace(monotonic=lambda: 100.0, thread=REAL.thread)
+    clock = types.SimpleNamespace(monotonic=lambda: 100.0, thread=REAL.thread, event=REAL.event)
     sink = PortAudioSink(latency=0.05, runtime=clock)
     state, fill = counting()
     sink.open(fill, 22050, never)

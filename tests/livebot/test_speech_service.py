@@ -95,9 +95,7 @@ def test_callers_of_one_text_share_one_synthesis():
         cache = TTLCache(100, runtime=sim)
         service = SpeechService(cache, engine=lambda: engine, workers=3, runtime=sim)
         sounds = []
-        threads = [
-            sim.thread(lambda: sounds.append(service.synthesize("慢"))) for _ in range(3)
-        ]
+        threads = [sim.thread(lambda: sounds.append(service.synthesize("慢"))) for _ in range(3)]
         for thread in threads:
             thread.start()
         sim.sleep(1)

@@ -106,7 +106,8 @@ def _look_again(sd: Any) -> None:
 
 
 _OPEN_TIMEOUT = 5.0  # seconds
-_CLOSE_TIMEOUT = 1.0
+_CLOSE_TIMEOUT = 2.0
+_LAST_BLOCK = 0.05  # seconds
 
 
 class PortAudioSink:
@@ -135,6 +136,7 @@ class PortAudioSink:
         self._stream: Any = None
         self._opened_before = False
         self._closing = False
+        self._ended = runtime.event()  # set when PortAudio pulls no more
         self.underflows = 0
         self.name = "PortAudio"
 
@@ -142,9 +144,8 @@ class PortAudioSink:
         self._patiently(lambda: self._open(fill, sample_rate, on_lost), _OPEN_TIMEOUT)
 
     def close(self) -> None:
-        self._closing = True
         try:
-            self._patiently(self._abandon, _CLOSE_TIMEOUT)
+            self._patiently(self._finish, _CLOSE_TIMEOUT)
         except SinkError as error:
             logger.warning("%s was left open: %s", self.name, error)
             # Else the interpreter's end would wait for the same driver.
@@ -178,6 +179,7 @@ class PortAudioSink:
             _look_again(sd)
         self._opened_before = True
         self._closing = False
+        self._ended.clear()
         try:
             facts = sd.query_devices(self._device, "output")
             channels, rate = _accepted(sd, self._device, facts, sample_rate)
@@ -189,7 +191,7 @@ class PortAudioSink:
                 dtype="int16",
                 latency=self._latency,
                 callback=self._callback(adapted),
-                finished_callback=lambda: None if self._closing else on_lost("it ended"),
+                finished_callback=lambda: self._on_finished(on_lost),
             )
             self._stream.start()
         except (sd.PortAudioError, ValueError) as exc:
@@ -197,6 +199,12 @@ class PortAudioSink:
             wanted = "the default device" if self._device is None else repr(self._device)
             raise SinkError(f"cannot play on {wanted}: {exc}", component="playback") from exc
         self.name = str(facts["name"])
+
+    def _finish(self) -> None:
+        # What was pulled is still on its way to the ear; closing a stream throws it away.
+        if self._stream is not None and not self._ended.is_set():
+            self._ended.wait(self._latency + _LAST_BLOCK)
+        self._abandon()
 
     def _abandon(self) -> None:
         self._closing = True
@@ -206,6 +214,11 @@ class PortAudioSink:
                 stream.abort()
             with contextlib.suppress(Exception):
                 stream.close()
+
+    def _on_finished(self, on_lost: Callable[[str], None]) -> None:
+        self._ended.set()
+        if not self._closing:
+            on_lost("it ended")
 
     def _callback(self, fill: Fill) -> Callable[[Samples, int, Any, Any], None]:
         monotonic = self._monotonic
