@@ -71,8 +71,8 @@ _DONE_STATES = (FINISHED, CANCELLED_AND_NOTIFIED, CANCELLED)
 class Origin(Protocol):
     """Who made a future: its pool, with the options its task was submitted with."""
 
-    def begun(self, future: Future[Any], /) -> None:
-        """Called when a task begins whose future has a condition."""
+    def begun(self, future: Future[Any], /) -> bool:
+        """Called when a task is to begin whose future has a condition; false if it must not."""
         ...
 
     def cancelled(self, future: Future[Any], /) -> None:
@@ -249,9 +249,7 @@ class Future(concurrent.futures.Future[T]):
             if self._state != PENDING:
                 return False
             self._state = RUNNING
-        if self._origin is not None:
-            self._origin.begun(self)
-        return True
+        return self._origin is None or self._origin.begun(self)
 
     def _finish(self, value: T) -> bool:
         """End with a result; false when the future had ended before (it timed out)."""

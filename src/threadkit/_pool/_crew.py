@@ -87,12 +87,14 @@ class Crew:
         self.wanted = self.min_workers  # how many there may be now; the policy's to change
         self.lent = 0  # extra workers that stand in for waiting ones
         self.workers: set[Worker] = set()
+        self.retiring: set[Worker] = set()  # no more of the crew, but not yet gone
         self.abandoned: set[Worker] = set()
         self._hired = 0  # workers ever made: their names
 
         # Flags, read without the lock by hot paths, written under it.
         self.hungry = True  # a submit that finds no parked worker is to call starved()
         self.surplus = False  # more workers than wanted: who has nothing to do leaves
+        self.over = False  # shutdown has returned: no task may run any more
         self.refusing = self.closing  # no task is taken: closed, or being drained
         self.exiting = False  # closed by the interpreter's exit
 
@@ -226,18 +228,17 @@ class Crew:
         """
         if self.start_worker():
             return
+        if future is not None and type(future._exception) is WorkerLost:
+            raise future._failure().restored()
         with self._lock:
-            lost = not self.workers and not self.closing
-            self.hungry = lost  # else not before the supervisor has looked
-        if lost and future is not None and self.remove(future):
-            raise WorkerLost(f"{self.name}: no worker could be started", component=self.name)
-        if self.wanted < self.max_workers:
-            self.supervisor.ask()
+            self.hungry = False  # until the supervisor has looked
+        if self.wanted >= self.max_workers or not self.supervisor.ask():
+            self.rearm()
 
     def start_worker(self) -> bool:
         """Start one more worker if there may be one; whether it was started."""
         with self._lock:
-            if self.closing and not self.backlog.ready():
+            if self.over or (self.closing and not self.backlog.ready()):
                 return False
             if len(self.workers) >= max(1, self.wanted) + self.lent:
                 return False
@@ -259,15 +260,27 @@ class Crew:
             pass
 
     def _start_refused(self, worker: Worker) -> None:
+        """The system refuses. Where there is no other worker, nobody will do what waits: say so.
+
+        Another worker whose start is under way counts: should that be refused, too, its starter
+        comes here.
+        """
         self.ledger.close(worker.record)
         self.ledger.count("start_refused")
         with self._lock:
             self.workers.discard(worker)
             self._changed.notify_all()
             self._reckon_locked()
+            stranded = not self.workers
         logger.warning("%s: the system refused to start a worker", self.name)
+        if stranded:
+            self._fail_all(f"{self.name}: no worker could be started")
         if self.idle_waiters:
             self.tell_if_idle()
+
+    def _fail_all(self, why: str) -> None:
+        for future in self.empty_backlog():
+            self.drop(future, WorkerLost(why, component=self.name), "dropped")
 
     def rearm(self) -> None:
         """Let submitters call `starved` again."""
@@ -299,8 +312,7 @@ class Crew:
         self.broken = True
         self.close()
         self.intake.resume()
-        for future in self.empty_backlog():
-            self.drop(future, WorkerLost(BROKEN, component=self.name), "dropped")
+        self._fail_all(BROKEN)
 
     # -- shrinking --------------------------------------------------------------------------
 
@@ -364,6 +376,7 @@ class Crew:
                 self._reckon_locked()
                 return False
             self.workers.discard(me)
+            self.retiring.add(me)
             self._reckon_locked()
         return True
 
@@ -372,6 +385,7 @@ class Crew:
         self.ledger.close(me.record)
         with self._lock:
             self.workers.discard(me)
+            self.retiring.discard(me)
             self.abandoned.discard(me)
             self._leaving = [thread for thread in self._leaving if thread.is_alive()]
             self._leaving.append(me.thread)
@@ -428,15 +442,23 @@ class Crew:
 
     def expire(self, future: Future[Any]) -> None:
         """The `ttl` of a task is over: if it has not begun, it never will."""
+        if self.drop(future, self._staleness(future), "expired"):
+            self.remove(future)
+
+    def expire_claimed(self, future: Future[Any]) -> bool:
+        """As `expire`, when a worker comes across the task before the supervisor does."""
+        stale = self._staleness(future)
+        story = options_of(future).story(future, stale)
+        return future._fail(stale, story, lambda: self.count("expired"))
+
+    def _staleness(self, future: Future[Any]) -> TaskStale:
         options = options_of(future)
-        stale = TaskStale(
+        return TaskStale(
             ttl=options.ttl or 0.0,
             waited=self.clock() - future._submitted_at,
             task=options.label,
             component=self.name,
         )
-        if self.drop(future, stale, "expired"):
-            self.remove(future)
 
     def time_out(self, future: Future[Any]) -> None:
         """The `timeout` of a task is over: end its future, and replace its worker."""
@@ -534,19 +556,17 @@ class Crew:
         return self._report(cancelled)
 
     def _see_to_the_rest(self) -> None:
-        """Have somebody finish the backlog; where nobody can, end it."""
+        """Have somebody finish the backlog."""
         while self.parked:
             self.wake_one()
-        if self.backlog.ready() and not self.workers and not self.start_worker():
-            lost = WorkerLost(f"{self.name}: no worker could be started", component=self.name)
-            for future in self.empty_backlog():
-                self.drop(future, lost, "dropped")
+        if self.backlog.ready() and not self.workers:
+            self.start_worker()
 
     def _report(self, cancelled: int) -> ShutdownReport:
         with self._lock:
             everybody = self.workers | self.abandoned
             tasks = [worker.current for worker in everybody]
-        queued = len(self.backlog)
+        queued = 0 if self.over else len(self.backlog)  # what comes now is being refused
         running = tuple(sorted(name_of(task) for task in tasks if task is not None))
         return ShutdownReport(
             finished=not queued and not everybody - {current_worker()},
@@ -582,15 +602,21 @@ class Crew:
         """Wait for the workers to leave; whether they did."""
         deadline = None if timeout is None else self.clock() + timeout
         me = current_worker()
+
+        def left() -> float | None:
+            return None if deadline is None else max(0.0, deadline - self.clock())
+
         with self._changed:
-            done = self._changed.wait_for(lambda: not self.workers - {me}, timeout)
+            done = self._changed.wait_for(
+                lambda: not (self.workers | self.retiring) - {me}, timeout
+            )
+            self.over = self.over or (done and self.closing)
             threads, self._leaving = self._leaving, []
-        if self.supervisor.thread is not None and me is None:
-            threads.append(self.supervisor.thread)
-        here = self.runtime.get_ident()
-        for thread in threads:
-            if done and thread.ident != here:
-                thread.join(None if deadline is None else max(0.0, deadline - self.clock()))
+        if done:
+            for thread in threads:
+                thread.join(left())
+            if me is None:  # else this worker is one more the supervisor waits for
+                self.supervisor.join(left())
         return done
 
     def begin_exit(self) -> None:

@@ -62,10 +62,14 @@ class TaskOptions:
         errors = crew.settings.errors
         return failure if errors is None else UnreadFailure(failure, errors)
 
-    def begun(self, future: Future[Any], /) -> None:
-        """Start the clock of a task with a timeout."""
+    def begun(self, future: Future[Any], /) -> bool:
+        """Start the clock of a task with a timeout; false for one that waited too long to run."""
+        crew = self.crew
+        if self.ttl is not None and crew.clock() - future._submitted_at > self.ttl:
+            return not crew.expire_claimed(future)
         if self.timeout is not None:
-            self.crew.supervisor.schedule(self.timeout, future, self.crew.time_out)
+            crew.supervisor.schedule(self.timeout, future, crew.time_out)
+        return True
 
     def cancelled(self, future: Future[Any], /) -> None:
         """Count the future's cancellation; in a bounded queue it gives its place back at once."""

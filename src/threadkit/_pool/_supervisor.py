@@ -35,7 +35,10 @@ class Supervisor:
     def __init__(self, crew: Crew) -> None:
         self._crew = crew
         self._clock = crew.runtime.monotonic
-        self.thread: Thread | None = None
+        # Guards the starting of the thread, and is held across it: whoever joins the thread has
+        # to know whether there is one.
+        self._start_lock = crew.runtime.rlock()
+        self._thread: Thread | None = None
         # Parks the thread. Locked, but for the instant between wake() and the thread's waking;
         # only who took the token out of `_armed` may release it. (No event: a signal handler may
         # submit while the main thread is inside wake().)
@@ -60,11 +63,18 @@ class Supervisor:
 
     # -- called from anywhere ---------------------------------------------------------------
 
-    def ask(self) -> None:
-        """Have the policy look soon."""
+    def ask(self) -> bool:
+        """Have the policy look soon; false when the system refuses the thread for it."""
         self._asked = True
-        self._ensure_started()
         self.wake()
+        return self._ensure_started()
+
+    def join(self, timeout: float | None) -> None:
+        """Wait for the thread to end, once the crew has left."""
+        with self._start_lock:
+            thread = self._thread
+        if thread is not None and thread.ident != self._crew.runtime.get_ident():
+            thread.join(timeout)
 
     def schedule(
         self, delay: float, future: Future[Any], action: Callable[[Future[Any]], None]
@@ -86,25 +96,28 @@ class Supervisor:
             return  # it is awake, and will look before it sleeps
         self._sleeper.release()
 
-    def _ensure_started(self) -> None:
-        with self._lock:
-            if self.thread is not None:
-                return
-            thread = self._crew.runtime.thread(
-                self._run, name=f"{self._crew.name}-supervisor", daemon=True
-            )
-            self.thread = thread
-        try:
-            thread.start()
-        except RuntimeError:  # the system refuses; the next one who asks tries again
-            self.thread = None
+    def _ensure_started(self) -> bool:
+        if self._thread is not None:
+            return True
+        with self._start_lock:
+            if self._thread is None:
+                name = f"{self._crew.name}-supervisor"
+                thread = self._crew.runtime.thread(self._run, name=name, daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the system refuses; who comes next tries again
+                    return False
+                self._thread = thread
+        return True
 
     # -- its own thread ---------------------------------------------------------------------
 
     def _run(self) -> None:
         crew = self._crew
-        while not (crew.closing and not crew.workers):
-            self._armed.append(None)
+        while True:
+            self._armed.append(None)  # from here on no wake() is lost: look only now
+            if crew.closing and not crew.workers:
+                return
             self._sleep(self._delay())
             try:
                 self._fire()
