@@ -475,10 +475,10 @@ class Future(concurrent.futures.Future[T]):
 
     def set_running_or_notify_cancel(self) -> bool:
         """Claim the task; false when it was cancelled."""
-        if self.cancelled():
-            return False
-        claimed = super().set_running_or_notify_cancel()
-        if claimed:
+        with self._condition:  # re-entrant
+            if self.cancelled():
+                return False
+            claimed = super().set_running_or_notify_cancel()
             self._fn = None
         return claimed
 

@@ -112,7 +112,7 @@ class Ledger:
             lent=crew.lent,
             abandoned=len(crew.abandoned),
             queued=queued,
-            running=max(0, total.waits.count - ended - total.late - len(crew.abandoned)),
+            running=total.waits.count - ended - total.late,
             submitted=total.waits.count + total.skipped + removed + sum(queued),
             completed=ended - total.failed,
             failed=total.failed,

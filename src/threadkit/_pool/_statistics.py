@@ -28,7 +28,12 @@ class SizeChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolStatistics:
-    """A pool at one instant. Every task submitted is in exactly one of the counts of its fate.
+    """A pool at one instant.
+
+    Every task submitted is in exactly one of: queued, running, completed, failed, cancelled,
+    expired, dropped, superseded, timed_out (and of these, `abandoned` are also still running). The
+    counts are taken from a pool that goes on meanwhile, so they may be out of step by the tasks
+    that are just changing hands; in a pool at rest they are exact.
 
     Attributes:
         min_workers: Fewest workers there may be.
@@ -40,7 +45,7 @@ class PoolStatistics:
         lent: Extra workers allowed because as many wait inside their task.
         abandoned: Workers given up because their task timed out and still runs.
         queued: Tasks that wait, by level.
-        running: Tasks that have begun and not ended, timed-out ones not included.
+        running: Tasks that have begun and not ended; those of abandoned workers too.
         submitted: Tasks accepted.
         completed: Tasks that ended with a result.
         failed: Tasks that ended with an exception of their own.
