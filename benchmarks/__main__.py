@@ -36,7 +36,7 @@ pre { white-space: pre-wrap }
 
 def main() -> int:
     """Run what was asked for; 0 when every benchmark came to its end."""
-    names = sorted({path.stem for path in HERE.glob("*.py")} - NOT_ASKED)
+    names = _names()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--quick", action="store_true", help="smaller workloads")
@@ -56,6 +56,12 @@ def main() -> int:
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _names() -> list[str]:
+    """Every file here that asks a question and prints a table."""
+    stems = {path.stem for path in HERE.glob("*.py")} - NOT_ASKED
+    return sorted(stem for stem in stems if not stem.startswith("test_"))
 
 
 def _run(name: str, options: argparse.Namespace) -> bool:
