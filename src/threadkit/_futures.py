@@ -251,42 +251,39 @@ class Future(concurrent.futures.Future[T]):
             self._state = RUNNING
         return self._origin is None or self._origin.begun(self)
 
-    def _finish(self, value: T) -> bool:
-        """End with a result; false when the future had ended before (it timed out)."""
+    def _finish(self, value: T, count: Callable[[], object]) -> bool:
+        """End with a result; false when the future had ended before (it timed out).
+
+        `count()` is called just before anybody can see that it ended this way.
+        """
         with self._publish_lock():
             cond = self._cond
             if type(cond) is not _Condition:
-                if self._state == FINISHED:
-                    return False
+                count()
                 self._result = value
                 self._state = FINISHED
                 self._cond = None
         if type(cond) is _Condition:
-            return self._finish_shared(cond, value)
+            return self._finish_shared(cond, value, count)
         self._wake(cast("Any", cond))
         return True
 
-    def _fail(
-        self, exc: BaseException, story: Story, count: Callable[[], None] | None = None
-    ) -> bool:
-        """End with an exception; false when the future had ended before.
-
-        `count()` is called just before anybody can see that it ended this way.
-        """
+    def _fail(self, exc: BaseException, story: Story, count: Callable[[], object]) -> bool:
+        """As `_finish`, with an exception."""
         cond = self._condition
         with cond:
             if self._state in _DONE_STATES:
                 return False
-            if count is not None:
-                count()
+            count()
             self._settle(cond, story, exc)
         self._invoke_callbacks()
         return True
 
-    def _finish_shared(self, cond: _Condition, value: Any) -> bool:
+    def _finish_shared(self, cond: _Condition, value: Any, count: Callable[[], object]) -> bool:
         with cond:
             if self._state in _DONE_STATES:
                 return False
+            count()
             self._settle(cond, value, None)
         self._invoke_callbacks()
         return True

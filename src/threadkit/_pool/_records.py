@@ -122,6 +122,11 @@ class Record:
         """Append the seconds from start to end here. Always the same list."""
         return self._runs.pending
 
+    def note_failure(self, seconds: float) -> None:
+        """A task raised after so many seconds."""
+        self.failed += 1
+        self._runs.pending.append(seconds)
+
     def begin(self) -> None:
         """Called by the worker's own thread: CPU time counts from here."""
         self._cpu_since = self._cpu_clock()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
+from functools import partial
 from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
@@ -135,22 +136,23 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
             value = run_blank(fn, *args) if context is None else context.run(fn, *args)  # type: ignore[arg-type, misc]
         except BaseException as exc:  # noqa: BLE001 - it is the task's result
             started, now = now, clock()
-            note_run(now - started)
-            _fail(me, future, exc)
+            if not _fail(future, exc, record, now - started):
+                me.look_up()
         else:
             started, now = now, clock()
-            note_run(now - started)
             if striped:
                 publish = future._publish_lock()
                 acquire, release = publish.acquire, publish.release
             acquire()
             if future._cond is None:
+                note_run(now - started)
                 future._result = value
                 future._state = FINISHED
                 release()
             else:
                 release()
-                _finish(me, future, value)
+                if not _finish(future, value, record, now - started):
+                    me.look_up()
         # Until the next task comes, nothing of this one may stay alive here.
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
         if blank:
@@ -187,24 +189,28 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
     return True
 
 
-def _finish(me: Worker, future: Future[Any], value: Any) -> None:
-    """Publish to somebody who waits."""
+def _finish(future: Future[Any], value: Any, record: Record, seconds: float) -> bool:
+    """Publish a result to somebody who waits; false when the task had timed out."""
     try:
-        if not future._finish(value):
-            _count_late(me)
+        in_time = future._finish(value, partial(record.runs.append, seconds))
     except BaseException as exc:
         logger.critical("a done-callback of %r ended with %r", future, exc, exc_info=exc)
+        return True
+    if not in_time:
+        record.late += 1
+    return in_time
 
 
-def _fail(me: Worker, future: Future[Any], exc: BaseException) -> None:
-    """Publish an exception. Called where it was caught: its first traceback entry is the loop's."""
-    me.record.failed += 1
+def _fail(future: Future[Any], exc: BaseException, record: Record, seconds: float) -> bool:
+    """As `_finish`, with an exception. Called by the function that ran the task and caught it."""
     try:
-        if not future._fail(exc, _story_of(future, exc)):
-            me.record.failed -= 1
-            _count_late(me)
+        in_time = future._fail(exc, _story_of(future, exc), partial(record.note_failure, seconds))
     except BaseException as fatal:
         logger.critical("a done-callback of %r ended with %r", future, fatal, exc_info=fatal)
+        return True
+    if not in_time:
+        record.late += 1
+    return in_time
 
 
 def _story_of(future: Future[Any], exc: BaseException) -> Failure | UnreadFailure:
@@ -216,13 +222,6 @@ def _story_of(future: Future[Any], exc: BaseException) -> Failure | UnreadFailur
     story = options.story(future, exc, worker=None if worker is None else worker.name)
     clear_frames(exc.__traceback__)
     return story
-
-
-def _count_late(me: Worker) -> None:
-    """The future had ended with a timeout: this run belongs to no result."""
-    me.record.runs.pop()
-    me.record.late += 1
-    me.look_up()
 
 
 def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) -> None:
@@ -239,17 +238,9 @@ def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) ->
     try:
         value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
     except BaseException as exc:  # noqa: BLE001 - it is the task's result
-        record.runs.append(clock() - started)
-        record.failed += 1
-        if not future._fail(exc, _story_of(future, exc)):
-            record.failed -= 1
-            record.runs.pop()
-            record.late += 1
+        _fail(future, exc, record, clock() - started)
     else:
-        record.runs.append(clock() - started)
-        if not future._finish(value):
-            record.runs.pop()
-            record.late += 1
+        _finish(future, value, record, clock() - started)
 
 
 # -- what a task may ask about itself -------------------------------------------------------
