@@ -233,8 +233,9 @@ def _shared_listener(sound_server):
 
 @pytest.fixture
 def listener(_shared_listener):
-    """Hears the shared server, from now on."""
+    """Hears the shared server, from now on; nothing sounds any more."""
     _shared_listener.forget()
+    _shared_listener.wait_for_silence(0.1)
     return _shared_listener
 
 

@@ -254,3 +254,54 @@ def test_threads_share_real_workers_and_close_ends_them(faulty_engine, is_alive)
     assert 1 <= len(pids) <= 2
     service.close()
     assert not any(map(is_alive, pids))
+
+
+def test_a_batch_comes_back_in_order_with_each_failure_in_its_place():
+    def scenario(sim):
+        def broken():
+            raise OSError("disk on fire")
+
+        faults = {"慢": lambda: sim.sleep(1), "坏": "engine error", "怪": broken}
+        service = SpeechService(
+            engine=lambda: ScriptedEngine(faults=faults), workers=2, runtime=sim
+        )
+        texts = ["慢", "一", "坏", "", "怪", "慢", "二"]
+        results = service.synthesize_batch(texts, timeout=60)
+        told = [r.reason if isinstance(r, SpeechError) else r.text for r in results]
+        assert told == ["慢", "一", "engine error", "nothing to say", "engine error", "慢", "二"]
+        assert "disk on fire" in str(results[4])
+        assert service.synthesize_batch([]) == []
+
+    explore(scenario, 30)
+
+
+def test_what_a_batch_has_not_done_in_time_fails_in_its_place():
+    def scenario(sim):
+        faults = {"慢": lambda: sim.sleep(100)}
+        service = SpeechService(
+            engine=lambda: ScriptedEngine(faults=faults), workers=1, runtime=sim
+        )
+        began_at = sim.monotonic()
+        results = service.synthesize_batch(["一", "慢", "二"], timeout=5)
+        assert sim.monotonic() - began_at < 6
+        assert isinstance(results[0], Speech)
+        assert [r.reason for r in results[1:]] == ["timeout", "timeout"]
+
+    explore(scenario, 20)
+
+
+def test_prefetched_texts_come_from_the_cache():
+    engine = ScriptedEngine(faults={"坏": "timeout"})
+    service = SpeechService(TTLCache(10), engine=lambda: engine)
+    assert service.prefetch(["感谢关注", "坏", "感谢分享"]) == 2
+    assert service.synthesize("感谢分享").cached
+    with pytest.raises(ValueError, match="needs a cache"):
+        SpeechService(engine=ScriptedEngine).prefetch([])
+
+
+def test_prefetching_ends_when_the_service_is_closed():
+    engine = ScriptedEngine()
+    service = SpeechService(TTLCache(10), engine=lambda: engine)
+    service.close()
+    assert service.prefetch(["一", "二"]) == 0
+    assert service.statistics().failed == {"closed": 1}

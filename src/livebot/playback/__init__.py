@@ -4,9 +4,12 @@
 * `programme`: what is heard sample by sample; pause, skip, volume.
 * `sinks`: a sound device, a WAV file, or nowhere, each at the speed of sound.
 * `output`: the wanted device, another place while it is away, and the way back.
+* `pace`: a speaking rate that rises with the backlog.
+* `subtitles`: the sentence that is heard, in a file for OBS.
 * `player`: AudioPlayer, the component that ties these together.
 """
 
+from livebot.playback.pace import Pace
 from livebot.playback.player import AudioPlayer, PlayerStatistics, Sound, Utterance
 from livebot.playback.sinks import (
     NullSink,
@@ -20,6 +23,7 @@ from livebot.playback.sinks import (
 __all__ = [
     "AudioPlayer",
     "NullSink",
+    "Pace",
     "PlayerStatistics",
     "PortAudioSink",
     "Sink",

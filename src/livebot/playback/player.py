@@ -15,6 +15,7 @@ import numpy as np
 from livebot.playback.output import Output
 from livebot.playback.programme import Programme, Sounding
 from livebot.playback.sinks import PortAudioSink, Samples, Sink, WavSink
+from livebot.playback.subtitles import SubtitleFile
 from threadkit import REAL, Runtime
 
 __all__ = ["AudioPlayer", "Outcome", "PlayerStatistics", "Sound", "Utterance"]
@@ -137,6 +138,7 @@ class AudioPlayer:
         first_seq: The first sequence number.
         rest: Seconds of silence between two sounds.
         patience: Seconds to wait for a sequence number that others wait for.
+        subtitles: A text file that always holds the sentence that is heard, for OBS.
         on_started: Called with each Utterance when its first sample is heard.
         on_played: Called with each Utterance that ended, however, and with the instant of its
             first sound (None if it was never heard). Not called for numbers that came with None.
@@ -157,6 +159,7 @@ class AudioPlayer:
         first_seq: int = 0,
         rest: float = 0.0,
         patience: float = 30.0,
+        subtitles: str | Path | None = None,
         on_started: Callable[[Utterance], object] | None = None,
         on_played: Callable[[Utterance, float | None], object] | None = None,
         runtime: Runtime = REAL,
@@ -170,6 +173,7 @@ class AudioPlayer:
             sink = device_sink if wav is None else WavSink(wav, runtime=runtime)
         self._sample_rate = sample_rate
         self._gap_watch = _GapWatch(patience, runtime.monotonic)
+        self._subtitles = None if subtitles is None else SubtitleFile(subtitles)
         self._on_started = on_started
         self._on_played = on_played
         self._monotonic = runtime.monotonic
@@ -389,9 +393,13 @@ class AudioPlayer:
         utterance = self._utterance(sounding, outcome)
         if outcome == "speaking":
             self._note_first_sound(utterance)
+            if self._subtitles:
+                self._subtitles.show(utterance.text)
             if self._on_started:
                 self._call(self._on_started, utterance)
             return
+        if self._subtitles and utterance.first_sound_at is not None:
+            self._subtitles.clear()
         try:
             if self._on_played:
                 self._call(self._on_played, utterance, utterance.first_sound_at)

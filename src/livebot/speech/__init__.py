@@ -3,17 +3,20 @@
 * `text`: what viewers type, made fit to be read; the language to read it in.
 * `engines`: what an engine is; how its output is judged.
 * `process` and `worker`: pyttsx3 in a process of its own, killed when it hangs.
-* `espeak`: where espeak-ng's library and voices are.
+* `espeak`: espeak-ng's library and voices, and the engine that calls it in this process.
+* `batch`: many texts at once, each result in its own place.
 * `service`: SpeechService, which the synthesis threads call.
 """
 
 from livebot.speech.engines import Engine, Speech, SpeechError, Voice
+from livebot.speech.espeak import EspeakEngine
 from livebot.speech.process import Pyttsx3Process
 from livebot.speech.service import SpeechService, SpeechStatistics
 from livebot.speech.text import Language, language_of, normalised
 
 __all__ = [
     "Engine",
+    "EspeakEngine",
     "Language",
     "Pyttsx3Process",
     "Speech",

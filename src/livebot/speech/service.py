@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import struct
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from livebot.speech.batch import Batch
 from livebot.speech.engines import (
     Engine,
     Speech,
@@ -111,6 +113,7 @@ class SpeechService:
         self._voice_of = dict(voices or {})
         self._limit = limit
         self._name = first.name
+        self._runtime = runtime
         self._monotonic = runtime.monotonic
         # Guards all below; bookkeeping only, never held while an engine works, starts or ends.
         # Notified when an engine is given back, or the service is closed; borrowers wait.
@@ -145,6 +148,51 @@ class SpeechService:
         with self._changed:
             self._cached += speech.cached
         return speech
+
+    def synthesize_batch(
+        self, texts: Iterable[str], timeout: float | None = None
+    ) -> list[Speech | SpeechError]:
+        """Many texts as sound, in their order; one that failed is represented by its error.
+
+        As many threads as there are engines work on them for as long as this takes.
+
+        Args:
+            texts: What to say.
+            timeout: Seconds for all of them; those not done by then fail with "timeout".
+
+        Blocks: until all are done, or `timeout` is over.
+        """
+        batch = Batch(tuple(texts), self._runtime)
+        deadline = None if timeout is None else self._monotonic() + timeout
+        speak = functools.partial(self.synthesize, deadline=deadline)
+        for number in range(self._workers):
+            self._runtime.thread(
+                batch.work, args=(speak,), name=f"livebot-speech-batch-{number}", daemon=True
+            ).start()
+        return batch.finish(timeout)
+
+    def prefetch(self, texts: Iterable[str]) -> int:
+        """Put texts that are sure to be said into the cache; how many of them are there now.
+
+        One after another on the calling thread, so that live texts find the other engines free.
+
+        Blocks: until all have been tried, or the service is closed.
+
+        Raises:
+            ValueError: If the service has no cache.
+        """
+        if self._cache is None:
+            raise ValueError("prefetch needs a cache, and this SpeechService has none")
+        kept = 0
+        for text in texts:
+            try:
+                self.synthesize(text)
+            except SpeechError as error:
+                if error.reason == "closed":
+                    break
+            else:
+                kept += 1
+        return kept
 
     def voices(self) -> tuple[Voice, ...]:
         """What the engine can speak with. Blocks: while an engine starts."""
