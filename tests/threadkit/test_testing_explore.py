@@ -63,6 +63,23 @@ def test_a_failure_that_does_not_repeat_is_said_to_depend_on_something_else():
         explore(flaky, 10)
 
 
+@pytest.mark.parametrize("kind", [SystemExit, pytest.fail.Exception])
+def test_a_failure_that_is_no_exception_names_its_seed_too(kind):
+    def scenario(sim):
+        raise kind("no Exception")
+
+    with pytest.raises(ScheduleFailed, match="fails under seed 0"):
+        explore(scenario, 3)
+
+
+def test_an_interrupt_is_passed_on_as_it_is():
+    def scenario(sim):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explore(scenario, 3)
+
+
 @pytest.mark.parametrize("schedule", ["uniform", "pct", "both", Uniform(), Pct(depth=2, steps=9)])
 def test_schedules_are_counted_and_most_are_distinct(schedule):
     def busy(sim):

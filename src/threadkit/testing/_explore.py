@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from threadkit.testing._schedules import Pct, Schedule, Uniform, schedule_named
 from threadkit.testing._simruntime import SimRuntime
-from threadkit.testing._verdicts import ScheduleFailed
+from threadkit.testing._verdicts import ScheduleFailed, SimulationError
 
 __all__ = ["Exploration", "explore", "schedules"]
 
@@ -140,7 +141,9 @@ def _run(
 ) -> None:
     try:
         sim.run(scenario, sim)
-    except Exception as exc:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as exc:  # test tools derive their failures from it too
         again = SimRuntime(sim.seed, schedule=sim.schedule, **options)
         raise _failed(scenario, sim, options, exc, replays=_fails(scenario, again)) from exc
 
@@ -148,7 +151,9 @@ def _run(
 def _fails(scenario: Callable[[SimRuntime], object], sim: SimRuntime) -> bool:
     try:
         sim.run(scenario, sim)
-    except Exception:  # noqa: BLE001 - any failure counts
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - any failure counts
         return True
     return False
 
@@ -157,7 +162,7 @@ def _failed(
     scenario: Callable[[SimRuntime], object],
     sim: SimRuntime,
     options: Mapping[str, Any],
-    exc: Exception,
+    exc: BaseException,
     *,
     replays: bool,
 ) -> ScheduleFailed:
@@ -166,13 +171,21 @@ def _failed(
     replay = f"SimRuntime({sim.seed}, schedule={sim.schedule!r}{extra})"
     verdict = "was seen to fail again" if replays else "did NOT fail again: not deterministic"
     return ScheduleFailed(
-        f"{name} fails under seed {sim.seed}: {type(exc).__name__}: {exc}\n"
+        f"{name} fails under seed {sim.seed}: {type(exc).__name__}: {exc}{_place(exc)}\n"
         f"replay ({verdict}): sim = {replay}; sim.run({name}, sim)\n"
         f"or set {_SEED_VARIABLE}={sim.seed} in the environment\n"
         f"{sim.report()}",
         seed=sim.seed,
         replay=replay,
     )
+
+
+def _place(exc: BaseException) -> str:
+    """Where a failure of the program was raised; the simulator's own tell by themselves."""
+    if isinstance(exc, SimulationError) or exc.__traceback__ is None:
+        return ""
+    code, line = [(frame.f_code, line) for frame, line in traceback.walk_tb(exc.__traceback__)][-1]
+    return f" (raised at {code.co_filename}:{line} in {code.co_name})"
 
 
 def _spelled(value: object) -> str:
