@@ -22,7 +22,7 @@ import pytest
 
 from threadkit import DynamicThreadPool, Future
 from threadkit._futures import future_type
-from threadkit.testing import ScheduleFailed, explore
+from threadkit.testing import explore
 
 STANDARD = "concurrent.futures._base"
 PREEMPT = ["threadkit._pool._worker", "threadkit._futures", STANDARD]
@@ -349,9 +349,7 @@ def cancelled_coroutine_against_claim(sim):
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_under_many_schedules(name, request):
-    if name == "foreign_executors_use_it":  # a bug found here that is being mended
-        request.applymarker(pytest.mark.xfail(raises=ScheduleFailed, strict=False))
+def test_under_many_schedules(name):
     function, options = SCENARIOS[name]
     explored = explore(function, 150, preempt=PREEMPT, **options)
     assert explored.schedules == 150

@@ -910,22 +910,7 @@ def statistics_while_things_change(sim):
 
 
 # Bugs of the pool that these schedules have found and that are being mended.
-PENDING = {
-    "submit_against_shutdown",
-    "submit_against_cancelling_shutdown",
-    "the_last_worker_retires_against_submit",
-    "idle_workers_leave_just_when_work_comes",
-    "threads_that_cannot_be_started",
-    "nested_waiting_for_each_others_tasks",
-    "timeout_against_finish",
-    "a_timed_out_task_gives_its_slot_back",
-    "ttl_against_claim",
-    "blocked_submitters_against_shutdown",
-    "a_task_that_submits_to_its_own_full_pool",
-    "pause_against_submit",
-    "shutdown_of_a_paused_pool",
-    "coroutines_wait_for_room",
-}
+PENDING = {"threads_that_cannot_be_started", "pause_against_submit", "shutdown_of_a_paused_pool"}
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

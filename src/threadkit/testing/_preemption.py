@@ -9,6 +9,7 @@ a count-down.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 import sys
@@ -42,7 +43,7 @@ class Preemption:
 
     def _add(self, choice: Preempt) -> None:
         if isinstance(choice, str) and choice.endswith(".py"):
-            self._files.add(os.path.realpath(choice))
+            self._files.add(_real_path(choice))
         elif isinstance(choice, (str, ModuleType)):
             self._add_module(choice)
         elif isinstance(choice, type):
@@ -56,7 +57,7 @@ class Preemption:
         file = getattr(module, "__file__", None)
         if file is None:
             raise ValueError(f"preempt: {module.__name__} has no source file")
-        path = os.path.realpath(file)
+        path = _real_path(file)
         if hasattr(module, "__path__"):
             self._folders += (f"{Path(path).parent}{os.sep}",)
         else:
@@ -90,7 +91,7 @@ class Preemption:
 
     def _wants(self, code: CodeType) -> bool:
         self._seen.append(code)
-        path = os.path.realpath(code.co_filename)
+        path = _real_path(code.co_filename)
         return path in self._files or path.startswith(self._folders)
 
     @contextlib.contextmanager
@@ -104,6 +105,12 @@ class Preemption:
         finally:
             if self._active:
                 sys.settrace(before)
+
+
+@functools.cache
+def _real_path(path: str) -> str:
+    """Asked for the file of every function of every run, and costs as much as a hundred lines."""
+    return os.path.realpath(path)
 
 
 class _Place:
