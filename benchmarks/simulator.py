@@ -10,7 +10,8 @@ The model, event by event:
   that many computing threads slow one another down instead of working faster. A task that wakes
   from blocking while every core is taken needs one more turn to finish, as it does in CPython.
 * A dependency may stretch the blocking part by the instant and by the number of calls in flight.
-* Threads start one after another, `start_cost` seconds each.
+* The policy's size is a ceiling: threads start when a task finds no idle worker below it, one
+  after another, `start_cost` seconds each.
 * The policy is asked as DynamicThreadPool asks it: at once when an arrival finds no idle worker
   below the maximum (at most once a millisecond), once per check interval while there is work or
   a surplus worker, and when it asked to be asked again.
@@ -186,18 +187,22 @@ class _Pool:
         recheck = math.inf if decision.recheck is None else max(1e-3, decision.recheck)
         return math.inf if quiet else now + min(self.check_interval, recheck)
 
-    def resize(self, now: float, events: list[tuple[float, int]]) -> None:
-        """Start the workers that lack, let idle ones go that are too many."""
-        lacking = self.wanted - self.workers
-        if lacking > 0:
-            self._change(now, lacking)
-            for _ in range(lacking):
-                self.spawned_until = max(now, self.spawned_until) + self.machine.start_cost
-                heapq.heappush(events, (self.spawned_until, WORKER_READY))
-        elif lacking < 0 and self.parked:
-            leaving = min(-lacking, len(self.parked))
+    def resize(self, now: float, lacking: int, events: list[tuple[float, int]]) -> None:
+        """Start workers for the tasks that lack one; let idle ones go that are too many."""
+        surplus = self.workers - self.wanted
+        if surplus > 0 and self.parked:
+            leaving = min(surplus, len(self.parked))
             del self.parked[:leaving]
             self._change(now, -leaving)
+        elif surplus < 0 and lacking > 0:
+            self.hire(now, min(lacking, -surplus), events)
+
+    def hire(self, now: float, count: int, events: list[tuple[float, int]]) -> None:
+        """Start threads, one after the other."""
+        self._change(now, count)
+        for _ in range(count):
+            self.spawned_until = max(now, self.spawned_until) + self.machine.start_cost
+            heapq.heappush(events, (self.spawned_until, WORKER_READY))
 
     def retire(self, now: float) -> None:
         """One worker that has just become idle goes."""
@@ -260,7 +265,6 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
     arrived = head = done = in_flight = 0
     look_at, due, now = 0.0, arrivals[0], 0.0
     pool.wanted = pool.min_workers
-    pool.resize(0.0, events)
 
     while done < total or (look_at < math.inf and look_at <= tasks.horizon):
         now = min(due, look_at, events[0][0]) if events else min(due, look_at)
@@ -303,6 +307,8 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
             due = arrivals[arrived] if arrived < total else math.inf
             if parked:
                 starting = 0
+            elif pool.workers < pool.wanted:
+                pool.hire(now, 1, events)
             elif pool.workers < pool.max_workers:
                 look_at = min(look_at, max(now, pool.decided_at + 1e-3))
             if look_at == math.inf:
@@ -313,7 +319,7 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
                 pool.process_time += now - since
                 charged[task] = now
             decision = pool.decide(now, queued, now - arrivals[head] if queued else 0.0)
-            pool.resize(now, events)
+            pool.resize(now, queued - (pool.workers - len(begun_at)), events)
             look_at = pool.next_look(now, decision, queued)
 
         if finished >= 0:

@@ -111,8 +111,8 @@ def test_no_capacity_grows_that_nobody_uses(name):
 def test_the_pool_stays_between_its_limits_whatever_is_recommended(name):
     burst = Tasks([0.0] * 300, [0.0] * 300, [0.02] * 300, horizon=8.0)
     outcome = simulate(MAKERS[name](), burst, min_workers=3, max_workers=7, idle_timeout=1.0)
-    assert {3, max(size for _, size in outcome.sizes)} <= set(range(3, 8))
-    assert all(3 <= size <= 7 for _, size in outcome.sizes)
+    assert all(size <= 7 for _, size in outcome.sizes)
+    assert outcome.sizes[-1][1] >= 3  # threads start when there is work, but three then stay
 
 
 @pytest.mark.parametrize("name", sorted(MAKERS))
@@ -173,6 +173,60 @@ def test_two_objects_of_a_policy_share_nothing(name):
     first = simulate(policy(name), tasks)
     simulate(policy(name), evenly(300, 2, block=0.2))
     assert simulate(policy(name), tasks).sizes == first.sizes
+
+
+# -- the default, in virtual time -----------------------------------------------------------
+
+
+def mean(values):
+    return sum(values) / len(values)
+
+
+def crowded(in_flight_best, rate, until, *, burst):
+    """A service that is best at so many calls in flight, and a burst at the very start."""
+    flow = evenly(rate, until, block=0.02)
+    arrivals = [0.0] * burst + list(flow.arrivals)
+    return Tasks(
+        arrivals,
+        [0.0] * len(arrivals),
+        [0.02] * len(arrivals),
+        dependency=lambda _now, in_flight: 1 + (in_flight / in_flight_best) ** 2,
+    )
+
+
+def test_adaptive_finds_back_to_the_best_size_after_it_crowded_a_service_it_did_not_know():
+    tasks = crowded(8, 120, 15, burst=60)
+    outcome = simulate(policy("adaptive"), tasks)
+    assert max(size for _, size in outcome.sizes) > 60  # it could not know
+    assert outcome.sizes[-1][1] in range(6, 12)
+    assert max(outcome.sojourns[-100:]) < 0.1
+    assert mean(outcome.sojourns) < mean(simulate(policy("keep_alive"), tasks).sojourns) / 3
+
+
+def test_adaptive_grows_past_half_busy_cores_when_a_trial_shows_that_more_gets_done():
+    # 85 a second of 10 ms CPU and 40 ms wait: 4.25 busy, and 0.85 of the interpreter.
+    outcome = simulate(policy("adaptive"), evenly(85, 20, block=0.04, cpu=0.01))
+    assert max(outcome.waits[-200:]) < 0.1
+
+
+def test_adaptive_takes_workers_away_from_tasks_that_compute_after_a_burst_that_waited():
+    waiting = [0.0] * 200
+    computing = [1.0] * 1600
+    tasks = Tasks(waiting + computing, [0.0] * 200 + [0.005] * 1600, [0.05] * 200 + [0.0] * 1600)
+    outcome = simulate(policy("adaptive"), tasks)
+    assert max(size for _, size in outcome.sizes) == 64
+    assert outcome.sizes[-1][1] <= 32
+
+
+def test_adaptive_stays_within_a_tenth_of_the_best_fixed_size_on_a_flapping_load():
+    arrivals = [second + i / 300 for second in range(0, 12, 2) for i in range(300)]
+    tasks = Tasks(arrivals, [0.0] * len(arrivals), [0.04] * len(arrivals))
+    best = min(mean(simulate(Fixed(n), tasks).sojourns) for n in (8, 12, 16, 24, 64))
+    outcome = simulate(policy("adaptive"), tasks)
+    assert mean(outcome.sojourns) <= 1.1 * best
+
+
+# -- the suite itself -----------------------------------------------------------------------
 
 
 def test_the_suite_catches_a_policy_that_grows_for_nobody(monkeypatch):

@@ -15,7 +15,9 @@ __all__ = ["Adaptive"]
 STARVED = 0.5  # seconds without a task taken from the queue, as .NET's starvation gate
 TRIM = 1 / 6  # of the workers: a smaller surplus is not worth a change
 TRIM_AFTER = 4  # windows, after which even a small surplus goes
-RECHECK = 0.03  # seconds between two looks at a backlog that nothing is done about
+LASTING = 1.0  # seconds after which a backlog calls for a trial
+FULL = 0.95  # of the usable cores: nothing is left to be gained
+RECHECK = 0.02  # seconds between two looks at a backlog that nothing is done about
 STEP = 0.25  # of the size: how far a trial goes beyond what the evidence recommends
 FIRST_HOLD = 1.0  # seconds until the next trial after one that failed; doubles each time
 LONGEST_HOLD = 60.0
@@ -52,7 +54,8 @@ class Adaptive:
     Lifetime: keeps what it learned of one pool; give every pool its own.
 
     Args:
-        saturation: Share of the usable cores in use from which on more workers cannot help.
+        saturation: Share of the usable cores in use from which on it grows only if a trial shows
+            that more gets done. A computing thread does not get a whole core on a busy machine.
         probe: Seconds for which it watches whether tasks compute, before it grows by many.
         patience: What a task may wait, as a share of the mean run time; and which part of the
             workers may lack. 0 grows for every single task that waits.
@@ -66,7 +69,7 @@ class Adaptive:
     def __init__(
         self,
         *,
-        saturation: float = 0.7,
+        saturation: float = 0.5,
         probe: float = 0.003,
         patience: float = 0.25,
         window: float | None = None,
@@ -159,15 +162,17 @@ class Adaptive:
         if saturated is None:
             reason = "looking whether the tasks compute or wait"
             return Decision(size, reason, self._saturation.probe)
-        if self._clogged(snapshot, size):
+        lasting = self._lasting(snapshot)
+        if lasting and self._contention.inflated:
             return self._compare(snapshot, size, size // 2, "tasks take far longer than they could")
+        larger = size + max(1, int(STEP * size))
         if saturated:
-            return Decision(size, "the cores are saturated", RECHECK)
+            spare = lasting and self._saturation.share < FULL
+            return self._compare(snapshot, size, larger if spare else size, "the cores are busy")
         ceiling = self._ceiling()
         if size < ceiling:
             return None
-        far_above = size > (1 + STEP) * ceiling
-        other = math.ceil(ceiling) if far_above else size + max(1, int(STEP * size))
+        other = math.ceil(ceiling) if size > (1 + STEP) * ceiling else larger
         return self._compare(snapshot, size, other, _slower(ceiling))
 
     def _grow(self, size: int, lacking: int) -> Decision:
@@ -179,18 +184,17 @@ class Adaptive:
     def _ceiling(self) -> float:
         return min(self._cap, self._contention.peak())
 
-    def _clogged(self, snapshot: PoolSnapshot, size: int) -> bool:
-        """Whether a lasting backlog goes with run times far above the best seen."""
+    def _lasting(self, snapshot: PoolSnapshot) -> bool:
+        """Whether tasks have lacked workers for longer than a burst takes to be worked off."""
         since = snapshot.now if self._backlog_at is None else self._backlog_at
-        lasting = snapshot.now - since > max(1.0, 2 * self._contention.run_time)
-        return lasting and size > snapshot.min_workers and self._contention.inflated
+        return snapshot.now - since > max(LASTING, 2 * self._contention.run_time)
 
     # -- trials -----------------------------------------------------------------------------
 
     def _compare(self, snapshot: PoolSnapshot, size: int, other: int, reason: str) -> Decision:
         """Begin a trial of another size, unless the last one failed too recently."""
         other = snapshot.clamp(other)
-        if other != size and snapshot.now >= self._trial_at:
+        if size and other != size and snapshot.now >= self._trial_at:
             self._trial = Trial(size, other)
         return Decision(size, reason, RECHECK)
 

@@ -37,7 +37,7 @@ class Trial:
             return None
         self._completions += snapshot.completions
         self._span += snapshot.interval
-        if self._completions < max(self.LEAST, self.size):
+        if self._completions < max(self.LEAST, self.size) or not self._span:
             return None
         rate = self._completions / self._span
         if self.size == self.other:

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.policies`: measures, real runs, recordings, the report."""
