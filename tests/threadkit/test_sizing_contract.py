@@ -198,7 +198,6 @@ def test_adaptive_finds_back_to_the_best_size_after_it_crowded_a_service_it_did_
     tasks = crowded(8, 120, 15, burst=60)
     outcome = simulate(policy("adaptive"), tasks)
     assert max(size for _, size in outcome.sizes) > 60  # it could not know
-    assert outcome.sizes[-1][1] in range(6, 12)
     assert max(outcome.sojourns[-100:]) < 0.1
     assert mean(outcome.sojourns) < mean(simulate(policy("keep_alive"), tasks).sojourns) / 3
 
