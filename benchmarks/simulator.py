@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import heapq
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from threadkit.sizing import Decision, PoolSnapshot, SizingPolicy
+from threadkit.sizing import Adaptive, Decision, PoolSnapshot, SizingPolicy
 
 __all__ = ["Machine", "Outcome", "Tasks", "simulate"]
 
@@ -355,3 +356,28 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
             charged[task] = now
             push(events, (now + turn, TURN_ENDS - task))
     return max(ends)
+
+
+def _speed(label: str, tasks: Tasks, max_workers: int) -> None:
+    started = time.perf_counter()
+    outcome = simulate(Adaptive(), tasks, max_workers=max_workers)
+    took = time.perf_counter() - started
+    count = len(tasks.arrivals)
+    peak = max(size for _, size in outcome.sizes)
+    print(f"{label}: {count:,} tasks, up to {peak:,} workers: {took:.1f} s, {count / took:,.0f}/s")
+
+
+def main() -> None:
+    """Measure the simulator's own speed."""
+    count = 1_000_000
+    for label, rate, cpu, most in (
+        ("waiting", 1_000, 0.0, 64),
+        ("computing and waiting", 1_000, 0.0005, 64),
+        ("thousands of workers", 100_000, 0.0, 8_000),
+    ):
+        arrivals = [index / rate for index in range(count)]
+        _speed(label, Tasks(arrivals, [cpu] * count, [0.05] * count), most)
+
+
+if __name__ == "__main__":
+    main()
