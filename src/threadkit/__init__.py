@@ -23,6 +23,7 @@ from threadkit._cache import (
     TieredCache,
     TieredStatistics,
     TTLCache,
+    cached,
 )
 from threadkit._components import (
     Component,
@@ -160,6 +161,7 @@ __all__ = [
     "TieredStatistics",
     "Verdict",
     "WorkerLost",
+    "cached",
     "classify",
     "current_task",
     "register_verdict",

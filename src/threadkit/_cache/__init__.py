@@ -11,6 +11,7 @@
   numbers, the checks.
 """
 
+from threadkit._cache._decorator import cached
 from threadkit._cache._files import FileTier, FileTierStatistics
 from threadkit._cache._statistics import CacheStatistics, RemovalCause
 from threadkit._cache._tiered import TieredCache, TieredStatistics
@@ -24,4 +25,5 @@ __all__ = [
     "TTLCache",
     "TieredCache",
     "TieredStatistics",
+    "cached",
 ]

@@ -16,27 +16,31 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["DEAD", "NEVER", "Entry"]
+__all__ = ["DEAD", "NEVER", "Entry", "Limits"]
+
+Limits = tuple[float, "float | None"]
+"""The ttl and the idle time of an entry, in seconds."""
 
 DEAD = -math.inf  # the `fresh_until` of an entry that was removed
 NEVER = math.inf  # the deadline of an entry that does not expire
 
 
 class Entry:
-    """A value with its deadlines. Created bare, for speed: the cache fills every slot.
+    """A value with its deadlines. Created bare, for speed: the cache fills the slots it needs.
 
     Attributes:
         value: What `get` returns; no longer there once the entry is dead.
-        fresh_until: Until this moment a hit asks nothing more. Never later than the true
-            deadline, which an `idle` limit moves with every hit.
-        touched_at: When it was last read or written: recency, and the start of `idle`.
         key: The key.
-        written_at: When the value was written.
-        expires_at: The absolute deadline.
+        fresh_until: Until this moment a hit asks nothing more. The deadline, or if there is an
+            `idle` limit, which moves the deadline with every hit, a lower bound of it.
+        touched_at: When it was last read or written: recency, and the start of `idle`.
         idle: Seconds it may go unread, or None.
-        weight: What it counts against `maxsize`.
-        seen_at: S3-FIFO only: when the policy last looked at it.
-        probation: S3-FIFO only: whether it is in the small queue.
+        expires_at: Only with `idle`: the absolute deadline.
+        written_at: Only for `refresh_after`: when the value was written.
+        tried_at: Only once a refresh failed: when.
+        weight: Only with a weigher or S3-FIFO: what it counts against `maxsize`.
+        seen_at: Only for S3-FIFO: when the policy last looked at it.
+        probation: Only for S3-FIFO: whether it is in the small queue.
     """
 
     __slots__ = (
@@ -47,18 +51,20 @@ class Entry:
         "probation",
         "seen_at",
         "touched_at",
+        "tried_at",
         "value",
         "weight",
         "written_at",
     )
 
     value: Any
+    key: Any
     fresh_until: float
     touched_at: float
-    key: Any
-    written_at: float
-    expires_at: float
     idle: float | None
+    expires_at: float
+    written_at: float
+    tried_at: float
     weight: float
     seen_at: float
     probation: bool
@@ -66,5 +72,5 @@ class Entry:
     def deadline(self) -> float:
         """The moment it expires unless it is read or written before."""
         if self.idle is None:
-            return self.expires_at
+            return self.fresh_until
         return min(self.expires_at, self.touched_at + self.idle)

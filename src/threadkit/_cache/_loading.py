@@ -55,7 +55,7 @@ class Loading(Store[K, V]):
         self._load_failures = 0
         self._load_time = 0.0
         self._stale_served = 0
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, plain=refresh_after is negative_ttl is None, **kwargs)
 
     # -- one key ------------------------------------------------------------------------------
 
@@ -119,6 +119,10 @@ class Loading(Store[K, V]):
             flight = None
             if key not in self._flights:
                 flight = self._flights[key] = Flight(key)
+                entry = self._find_locked(key, now)  # see `put`
+                if entry is not None:
+                    self._arrive_locked(flight)
+                    return cast("V", entry.value)
         if flight is None:
             return read(key)  # whoever loads it keeps it
         try:
@@ -273,13 +277,18 @@ class Loading(Store[K, V]):
                 flight.join_locked(self._runtime)
                 return NOTHING, flight, False
             flight = self._flights[key] = Flight(key, loop_thread)
+            entry = self._find_locked(key, now)
+            if entry is not None:  # a `put` without the lock was faster
+                self._arrive_locked(flight)
+                return cast("V", entry.value), None, True
             return NOTHING, flight, True
 
     def _refresh_locked(self, entry: Entry, now: float) -> Flight | None:
         """A flight to reload a value past `refresh_after`, unless one is under way."""
-        if self._refresh_after is None or now - entry.written_at < self._refresh_after:
+        if self._refresh_after is None or entry.key in self._flights:
             return None
-        if entry.key in self._flights:
+        since = max(entry.written_at, getattr(entry, "tried_at", entry.written_at))
+        if now - since < self._refresh_after:
             return None
         flight = self._flights[entry.key] = Flight(entry.key)
         return flight
@@ -383,7 +392,7 @@ class Loading(Store[K, V]):
             entry = self._entries.get(flight.key)
             if entry is not None:
                 flight.value = entry.value
-                entry.written_at = now  # the next refresh is due a `refresh_after` from now
+                entry.tried_at = now  # the next refresh is due a `refresh_after` from now
                 self._stale_served += entry.deadline() <= now
             else:
                 flight.failure = failure

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from operator import attrgetter
 
 from threadkit._cache._entry import DEAD, Entry
@@ -33,65 +34,67 @@ _touched_at = attrgetter("touched_at")
 class LruOrder:
     """Names the least recently used entry of `entries()`, in slices of bounded work.
 
-    Thread safety: called under the cache's lock only.
+    Thread safety: called under the cache's lock, except that `put` may pop from `oldest` without
+    it. So `as_of` is written before a new `oldest`, and read after it; a list that was replaced
+    is empty, and stays so.
+
+    Attributes:
+        as_of: What was not touched since this moment is where the order says it is.
+        oldest: The oldest entries, the very oldest last.
 
     Args:
         entries: Returns the live entries.
-        clock: The cache's clock.
     """
 
-    __slots__ = ("_as_of", "_buckets", "_clock", "_dealt", "_entries", "_limits", "_order", "_todo")
+    __slots__ = ("_buckets", "_dealt", "_entries", "_limits", "_todo", "as_of", "oldest")
 
-    def __init__(
-        self, entries: Callable[[], Collection[Entry]], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, entries: Callable[[], Collection[Entry]]) -> None:
         self._entries = entries
-        self._clock = clock
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the order, and with it every entry it holds."""
-        self._as_of = DEAD  # stamps up to here are where the order says they are
-        self._order: list[Entry] = []  # the oldest entries, the very oldest last
+        self.as_of = DEAD
+        self.oldest: list[Entry] = []
         self._buckets: list[list[Entry]] = []  # younger ones by age, the youngest bucket first
         self._limits: list[float] = []
         self._todo: list[Entry] = []  # not dealt yet
         self._dealt = 0
 
-    def victim(self) -> Entry | None:
+    def victim(self, now: float) -> Entry | None:
         """The entry to evict next, or None while the order is still being found.
 
         The caller removes it. An empty cache has no victim and must not ask.
         """
         while True:
-            order, as_of = self._order, self._as_of
-            while order:
-                entry = order.pop()
-                if entry.touched_at <= as_of and entry.fresh_until != DEAD:
-                    return entry
+            oldest, as_of = self.oldest, self.as_of
+            with suppress(IndexError):
+                while True:
+                    entry = oldest.pop()
+                    if entry.touched_at <= as_of and entry.fresh_until != DEAD:
+                        return entry
             if self._todo:
                 self._deal()
                 return None
-            if self._buckets:
-                self._order = _oldest_last(self._buckets.pop())
-            elif self._begin():
+            if not self._buckets:
+                if self._begin(now):
+                    return None
+            elif not self._open_bucket():
                 return None
 
-    def added(self, entry: Entry) -> None:
-        """Nothing to do: a new entry is younger than the order."""
+    def is_due(self, entry: Entry) -> bool:
+        """Whether an entry taken off the order is still the oldest."""
+        return entry.touched_at <= self.as_of and entry.fresh_until != DEAD
 
-    def removed(self, entry: Entry) -> None:
-        """Nothing to do: dead entries are stepped over."""
+    def _open_bucket(self) -> bool:
+        """Sort the next bucket. False if all in it were touched meanwhile."""
+        as_of = self.as_of
+        bucket = [entry for entry in self._buckets.pop() if entry.touched_at <= as_of]
+        self.oldest = _oldest_last(bucket)
+        return bool(bucket)
 
-    def reweighed(self, entry: Entry, change: float) -> None:
-        """Nothing to do: age does not depend on weight."""
-
-    def _begin(self) -> bool:
+    def _begin(self, now: float) -> bool:
         """Start a pass over all entries. True if it takes more than one slice."""
         entries = list(self._entries())
-        self._as_of = self._clock()
+        self.as_of = now
         if len(entries) <= 2 * SLICE:
-            self._order = _oldest_last(entries)
+            self.oldest = _oldest_last(entries)
             return False
         self._plan_buckets(entries)
         return True
@@ -107,7 +110,7 @@ class LruOrder:
 
     def _deal(self) -> None:
         """Put the next slice into its buckets."""
-        limits, buckets, as_of = self._limits, self._buckets, self._as_of
+        limits, buckets, as_of = self._limits, self._buckets, self.as_of
         for entry in self._todo[self._dealt : self._dealt + SLICE]:
             stamp = entry.touched_at
             if stamp <= as_of:

@@ -13,7 +13,7 @@ counter loses 2 points to LRU.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable
 
 from threadkit._cache._entry import DEAD, Entry
@@ -22,21 +22,19 @@ __all__ = ["S3FifoOrder"]
 
 SMALL_RATIO = 0.1  # share of the cache that new keys wait in
 GHOST_RATIO = 0.9  # keys remembered, as a share of the entries
-STEPS = 4096  # entries looked at in one call, below 1 ms
+STEPS = 1024  # entries looked at in one call, about 0.3 ms
 
 
 class S3FifoOrder:
-    """Names the entry to evict. The same face as `LruOrder`.
+    """Names the entry to evict, as `LruOrder` does, but is told of what comes and goes.
 
     Thread safety: called under the cache's lock only.
 
     Args:
         entries: Returns the live entries.
-        clock: The cache's clock.
     """
 
     __slots__ = (
-        "_clock",
         "_entries",
         "_ghosts",
         "_main",
@@ -45,18 +43,11 @@ class S3FifoOrder:
         "_small_weight",
     )
 
-    def __init__(
-        self, entries: Callable[[], Collection[Entry]], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, entries: Callable[[], Collection[Entry]]) -> None:
         self._entries = entries
-        self._clock = clock
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget the queues, and with them every entry and key they hold."""
         self._small: deque[Entry] = deque()
         self._main: deque[Entry] = deque()
-        self._ghosts: dict[Hashable, None] = {}  # in order of eviction
+        self._ghosts: OrderedDict[Hashable, None] = OrderedDict()  # in order of eviction
         self._small_weight: float = 0
         self._main_weight: float = 0
 
@@ -88,7 +79,7 @@ class S3FifoOrder:
         else:
             self._main_weight += change
 
-    def victim(self) -> Entry | None:
+    def victim(self, now: float) -> Entry | None:
         """The entry to evict next, or None if `STEPS` looks did not find one.
 
         The caller removes it. An empty cache has no victim and must not ask.
@@ -107,10 +98,7 @@ class S3FifoOrder:
                 self._keep(entry)
                 continue
             if from_small:
-                self._small_weight -= entry.weight
                 self._remember(entry.key)
-            else:
-                self._main_weight -= entry.weight
             return entry
         return None
 
@@ -126,8 +114,8 @@ class S3FifoOrder:
     def _remember(self, key: Hashable) -> None:
         ghosts = self._ghosts
         ghosts[key] = None
-        while len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
-            ghosts.pop(next(iter(ghosts)), None)
+        if len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
+            ghosts.popitem(last=False)
 
     def _bury(self) -> None:
         """Drop the dead when they are the majority: linear, and paid for by as many removals."""

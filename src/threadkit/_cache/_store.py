@@ -31,7 +31,7 @@ from typing import Generic, TypeVar
 
 from threadkit._cache._arguments import a_callable, a_capacity, seconds
 from threadkit._cache._clock import strict
-from threadkit._cache._entry import DEAD, NEVER, Entry
+from threadkit._cache._entry import DEAD, NEVER, Entry, Limits
 from threadkit._cache._lru import LruOrder
 from threadkit._cache._odometer import Odometer
 from threadkit._cache._s3fifo import S3FifoOrder
@@ -39,7 +39,7 @@ from threadkit._cache._statistics import RemovalCause
 from threadkit._cache._sweeper import mend_after_fork, sweeper_of
 from threadkit._runtime import Runtime
 
-__all__ = ["DELETED", "Limits", "Store", "limits"]
+__all__ = ["DELETED", "EVICTED", "REPLACED", "Store", "limits"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,13 +50,10 @@ ANNOUNCE_LIMIT = 1000  # removals a listener may cause while it is told; the swe
 SHORTEST_SWEEP, LONGEST_SWEEP = 1.0, 60.0  # seconds between sweeps when the user gave none
 SWEEP_RATIO = 0.25  # of the ttl, between those two
 
-Limits = tuple[float, "float | None"]
-"""The ttl and the idle time of an entry, in seconds."""
-
 CAUSES = tuple(RemovalCause)
 EXPIRED, EVICTED, REPLACED, DELETED, CLEARED, REJECTED = range(len(CAUSES))
 
-ORDERS: dict[str, type[LruOrder | S3FifoOrder]] = {"lru": LruOrder, "s3fifo": S3FifoOrder}
+POLICIES = ("lru", "s3fifo")
 
 _log = logging.getLogger("threadkit.cache")
 
@@ -81,14 +78,20 @@ class Store(Generic[K, V]):
         "_earliest",
         "_entries",
         "_evict_order",
+        "_evicted",
         "_get_ident",
         "_grace",
         "_hits",
+        "_in_debt",
+        "_is_plain",
+        "_lifetime",
         "_limits",
         "_listener",
         "_listener_errors",
         "_lock",
+        "_lru",
         "_maxsize",
+        "_may_be_plain",
         "_misses",
         "_odometer",
         "_policy",
@@ -98,6 +101,7 @@ class Store(Generic[K, V]):
         "_sweep_todo",
         "_sweeper",
         "_swept",
+        "_tracker",
         "_weigher",
         "_weight",
         "name",
@@ -114,19 +118,18 @@ class Store(Generic[K, V]):
         sweep_interval: float | None,
         on_remove: Callable[[K, V, RemovalCause], object] | None,
         grace: float,
+        plain: bool,
         clock: Callable[[], float] | None,
         name: str,
         runtime: Runtime,
     ) -> None:
         self._maxsize = a_capacity("maxsize", maxsize)
-        self._limits = limits(ttl, idle)
+        self._may_be_plain = plain and weigher is None and on_remove is None and policy == "lru"
+        self._set_limits(limits(ttl, idle))
         self._weigher = None if weigher is None else a_callable("weigher", weigher)
         self._listener = None if on_remove is None else a_callable("on_remove", on_remove)
-        if policy not in ORDERS:
-            raise ValueError(
-                f"policy must be one of {', '.join(map(repr, ORDERS))}, not {policy!r}"
-            )
-        self._policy = policy
+        if policy not in POLICIES:
+            raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
         self._sweep_interval = (
             None if sweep_interval is None else seconds("sweep_interval", sweep_interval)
         )
@@ -136,20 +139,23 @@ class Store(Generic[K, V]):
         self._clock = strict(runtime.monotonic if clock is None else a_callable("clock", clock))
         self._get_ident = runtime.get_ident
 
-        # What readers touch without the lock.
+        # What readers, and puts of a plain cache, touch without the lock.
         self._entries: dict[K, Entry] = {}
         self._odometer = Odometer()
         self._hits = self._odometer.start
         self._misses = 0
+        self._evicted = 0  # without the lock
 
-        # Guards everything below, and every change of `_entries`. Held for bookkeeping; an
-        # eviction may sort a slice. Never held across loaders, weighers, listeners, predicates,
-        # finalizers of values, waits or logging. `__hash__` and `__eq__` of keys do run inside,
+        # Guards everything below, and every change of `_entries` but those `put` explains. Held
+        # for bookkeeping; an eviction may sort a slice. Never held across loaders, weighers,
+        # listeners, predicates, finalizers of values, waits or logging. `__hash__` and `__eq__` of keys do run inside,
         # as a dict calls them: hence, too, an RLock.
         self._lock = runtime.rlock()
         self._depth = 0  # how often the owner holds the lock
+        self._in_debt = False  # whether a search for the order left a surplus
         self._weight: float = 0  # kept only with a weigher; else it is the number of entries
-        self._evict_order = ORDERS[policy](self._entries.values, self._clock)
+        self._policy = policy
+        self._begin_order()
         self._counts = [0] * len(CAUSES)
         self._listener_errors = 0
         self._earliest = NEVER  # no live entry expires before
@@ -160,6 +166,11 @@ class Store(Generic[K, V]):
         self._swept = False  # whether a sweep is to come
         self._sweep_todo: list[Entry] = []  # the sweeper's alone
         mend_after_fork(self)
+
+    def _set_limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lifetime, idle = limits
+        self._is_plain = self._may_be_plain and idle is None  # see `put`
 
     # -- the lock -----------------------------------------------------------------------------
 
@@ -189,6 +200,9 @@ class Store(Generic[K, V]):
 
         A listener that removes entries itself finds them told by the loop that called it.
         """
+        if self._listener is None:
+            self._removed.clear()  # frees the values
+            return
         me = self._get_ident()
         if me in self._announcers:
             return
@@ -199,8 +213,7 @@ class Store(Generic[K, V]):
                     key, value, cause = self._removed.popleft()
                 except IndexError:
                     return
-                if self._listener is not None:
-                    self._tell(key, value, CAUSES[cause])
+                self._tell(key, value, CAUSES[cause])
         finally:
             self._announcers.discard(me)
         self._sweeper.schedule(self._announce, 0)
@@ -245,26 +258,40 @@ class Store(Generic[K, V]):
         return weight
 
     def _store_locked(self, key: K, value: V, limits: Limits, weight: float, now: float) -> None:
-        """Write an entry, whatever is there. `put` has a shorter way for a new key."""
+        """Write an entry, whatever is there."""
         while True:
+            if self._clear_place_locked(key, value, limits, weight, now):
+                return
+            self._make_room_locked(weight, now)
+            entry = Entry()
+            entry.value = value
+            entry.key = key
+            entry.weight = weight
+            self._date(entry, limits, now)
+            if self._entries.setdefault(key, entry) is entry:
+                break
+        if self._weigher is not None:
+            self._weight += weight
+        if self._tracker is not None:
+            self._tracker.added(entry)
+
+    def _clear_place_locked(
+        self, key: K, value: V, limits: Limits, weight: float, now: float
+    ) -> bool:
+        """Deal with what is in the way of a new entry. True if nothing is left to be written."""
+        while key in self._entries or weight > self._maxsize:
             entry = self._find_locked(key, now)
             if weight > self._maxsize:
                 self._reject_locked(key, value, entry, now)
-                return
+                return True
             if entry is not None:
                 if self._overwrite_locked(entry, value, limits, weight, now):
-                    return
+                    return True
                 continue
-            stale = self._entries.get(key)  # expired, kept for `stale_if_error`
-            if stale is not None:
+            stale = self._entries.get(key)
+            if stale is not None:  # it expired, and was kept for `stale_if_error`
                 self._remove_locked(stale, EXPIRED, now)
-            self._make_room_locked(weight, now)
-            entry = self._new_entry(key, value, limits, weight, now)
-            if self._entries.setdefault(key, entry) is entry:
-                if self._weigher is not None:
-                    self._weight += weight
-                self._evict_order.added(entry)
-                return
+        return False
 
     def _reject_locked(self, key: K, value: V, entry: Entry | None, now: float) -> None:
         """Refuse a value heavier than the cache; the value it was to replace is outdated."""
@@ -273,70 +300,74 @@ class Store(Generic[K, V]):
         self._counts[REJECTED] += 1
         self._removed.append((key, value, REJECTED))
 
-    def _new_entry(self, key: K, value: V, limits: Limits, weight: float, now: float) -> Entry:
-        entry = Entry()
-        entry.value = value
-        entry.key = key
-        entry.weight = weight
-        self._date(entry, limits, now)
-        return entry
-
     def _date(self, entry: Entry, limits: Limits, now: float) -> None:
-        """Set the times of an entry just written, `fresh_until` last."""
-        ttl, idle = limits
+        """Set the times of an entry, `fresh_until` last."""
+        ttl, entry.idle = limits
         entry.touched_at = entry.written_at = now
-        entry.expires_at = now + ttl
-        entry.idle = idle
-        deadline = entry.expires_at if idle is None or idle > ttl else now + idle
-        self._earliest = min(self._earliest, deadline)
-        if not self._swept and deadline < NEVER:
-            self._schedule_sweep(deadline - now)
+        deadline = entry.expires_at = now + ttl
+        if entry.idle is not None and entry.idle < ttl:
+            deadline = now + entry.idle
+        if deadline < self._earliest:
+            self._expect(deadline)
         entry.fresh_until = deadline
+
+    def _expect(self, deadline: float) -> None:
+        """Something expires earlier than all before it."""
+        self._earliest = deadline
+        if not self._swept:
+            self._schedule_sweep(deadline - self._clock())
 
     def _overwrite_locked(
         self, entry: Entry, value: V, limits: Limits, weight: float, now: float
     ) -> bool:
         """Give a live entry a new value. False if it died meanwhile, by a re-entrant call."""
-        try:
-            old = entry.value
-        except AttributeError:
-            return False
+        old = entry.value
         entry.value = value
         self._date(entry, limits, now)
         if self._entries.get(entry.key) is not entry:
             return False
         self._counts[REPLACED] += 1
         self._removed.append((entry.key, old, REPLACED))
-        change = weight - entry.weight
-        if change:
+        if self._weigher is not None and weight != entry.weight:
+            change = weight - entry.weight
             entry.weight = weight
             self._weight += change
-            self._evict_order.reweighed(entry, change)
+            if self._tracker is not None:
+                self._tracker.reweighed(entry, change)
             self._make_room_locked(0, now)
         return True
 
     # -- making room --------------------------------------------------------------------------
+
+    def _begin_order(self) -> None:
+        """Forget who is next. The orders look at the dict of this moment, not at the cache."""
+        self._evict_order: LruOrder | S3FifoOrder
+        self._tracker: S3FifoOrder | None = None  # told of every entry that comes or goes
+        if self._policy == "lru":
+            self._evict_order = self._lru = LruOrder(self._entries.values)
+        else:
+            self._evict_order = self._tracker = S3FifoOrder(self._entries.values)
 
     def _total(self) -> float:
         return len(self._entries) if self._weigher is None else self._weight
 
     def _make_room_locked(self, weight: float, now: float, surplus: float = SURPLUS_RATIO) -> None:
         """Evict until `weight` more fits, or until the order needs more time to say who goes."""
-        while self._entries and self._total() + weight > self._maxsize:
-            victim = self._evict_order.victim()
+        entries, order = self._entries, self._evict_order
+        while entries and self._total() + weight > self._maxsize:
+            victim = order.victim(now)
             if victim is not None:
                 self._remove_locked(victim, EVICTED, now)
             elif self._total() + weight <= self._maxsize * (1 + surplus):
+                self._in_debt = True
                 return
+        self._in_debt = False
 
     def _settle(self) -> None:
         """Evict what a search for the order left over."""
-        if self._total() > self._maxsize:
-            self._enter()
-            try:
+        if self._in_debt:
+            with self._held():
                 self._make_room_locked(0, self._clock(), surplus=0)
-            finally:
-                self._leave()
 
     # -- removing -----------------------------------------------------------------------------
 
@@ -345,32 +376,39 @@ class Store(Generic[K, V]):
 
         An entry that was past its deadline is said to have expired, whoever removes it.
         """
-        entries = self._entries
-        found = entries.pop(entry.key, None)
+        key = entry.key
+        found = self._entries.pop(key, None)
         if found is not entry:
-            if found is not None and entries.setdefault(entry.key, found) is not found:
-                self._bury_locked(found, REPLACED)  # re-entrant calls replaced it twice meanwhile
+            if found is not None:  # re-entrant code put the key again: that is another entry
+                self._put_back_locked(found)
             return False
-        late = entry.fresh_until <= now and entry.deadline() <= now
-        self._bury_locked(entry, EXPIRED if late else cause)
-        return True
-
-    def _bury_locked(self, entry: Entry, cause: int) -> None:
-        """Account for an entry that has just left the dict."""
+        if entry.fresh_until <= now and entry.deadline() <= now:
+            cause = EXPIRED
         value = entry.value
         entry.fresh_until = DEAD
         del entry.value
         if self._weigher is not None:
             self._weight -= entry.weight
         self._counts[cause] += 1
-        self._removed.append((entry.key, value, cause))
-        if cause != EVICTED:
-            self._evict_order.removed(entry)
+        self._removed.append((key, value, cause))
+        if self._tracker is not None:
+            self._tracker.removed(entry)
+        return True
+
+    def _put_back_locked(self, entry: Entry) -> None:
+        """Undo the removal of an entry that was not meant; if its key is taken, it is replaced."""
+        if self._entries.setdefault(entry.key, entry) is not entry:
+            self._removed.append((entry.key, entry.value, REPLACED))
+            self._counts[REPLACED] += 1
+            if self._weigher is not None:
+                self._weight -= entry.weight
+            if self._tracker is not None:
+                self._tracker.removed(entry)
 
     def _clear_locked(self, now: float) -> list[tuple[K, V, int]]:
         """Empty the cache at once. Returns what to tell, outside the lock."""
         old, self._entries = self._entries, {}
-        self._evict_order = ORDERS[self._policy](self._entries.values, self._clock)
+        self._begin_order()
         self._earliest = NEVER
         if self._weigher is not None:
             self._weight -= sum(entry.weight for entry in old.values())
@@ -440,7 +478,13 @@ class Store(Generic[K, V]):
         return max(wait, self._interval(wait)) + self._grace if self._swept else None
 
     def _removal_counts(self) -> dict[str, int]:
-        return {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
+        counts = {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
+        counts[RemovalCause.EVICTED.value] += self._evicted
+        return counts
+
+    def _put_back(self, entry: Entry) -> None:
+        with self._held():
+            self._put_back_locked(entry)
 
     # -- fork ---------------------------------------------------------------------------------
 
@@ -449,10 +493,13 @@ class Store(Generic[K, V]):
         self._lock = self._runtime.rlock()
         self._depth = 0
         self._announcers = set()
-        self._swept = False
         self._sweep_todo = []
-        self._evict_order = ORDERS[self._policy](self._entries.values, self._clock)
-        for entry in self._entries.values():
-            self._evict_order.added(entry)
+        self._begin_order()
+        if self._tracker is not None:
+            for entry in self._entries.values():
+                self._tracker.added(entry)
         if self._weigher is not None:
             self._weight = sum(entry.weight for entry in self._entries.values())
+        self._swept = False
+        if self._earliest < NEVER:
+            self._schedule_sweep(max(0.0, self._earliest - self._clock()))
