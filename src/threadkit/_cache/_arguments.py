@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 __all__ = ["a_callable", "a_capacity", "a_mapping", "seconds"]
 
@@ -39,4 +39,4 @@ def a_mapping(given: Any) -> Mapping[Any, Any]:
     """What a bulk loader returned."""
     if not isinstance(given, Mapping):
         raise TypeError(f"bulk_loader must return a mapping, not {given!r}")
-    return given
+    return cast("Mapping[Any, Any]", given)

@@ -86,7 +86,10 @@ def _function(function: Callable[..., Any], cache: Any, key_of: Callable[..., An
     load = cache.load
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return load(key_of(*args, **kwargs), lambda _: function(*args, **kwargs))
+        def loader(_key: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return load(key_of(*args, **kwargs), loader)
 
     return wrapper
 
@@ -95,7 +98,10 @@ def _async_function(function: Callable[..., Any], cache: Any, key_of: Callable[.
     load = cache.aload
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        return await load(key_of(*args, **kwargs), lambda _: function(*args, **kwargs))
+        def loader(_key: Any) -> Any:
+            return function(*args, **kwargs)
+
+        return await load(key_of(*args, **kwargs), loader)
 
     return wrapper
 
@@ -107,7 +113,11 @@ def _method(
         cache = cache_of(self)
         if cache is None:
             return function(self, *args, **kwargs)
-        return cache.load(key_of(self, *args, **kwargs), lambda _: function(self, *args, **kwargs))
+
+        def loader(_key: Any) -> Any:
+            return function(self, *args, **kwargs)
+
+        return cache.load(key_of(self, *args, **kwargs), loader)
 
     return wrapper
 
@@ -119,8 +129,10 @@ def _async_method(
         cache = cache_of(self)
         if cache is None:
             return await function(self, *args, **kwargs)
-        return await cache.aload(
-            key_of(self, *args, **kwargs), lambda _: function(self, *args, **kwargs)
-        )
+
+        def loader(_key: Any) -> Any:
+            return function(self, *args, **kwargs)
+
+        return await cache.aload(key_of(self, *args, **kwargs), loader)
 
     return wrapper

@@ -21,7 +21,7 @@ import logging
 import os
 import re
 import struct
-from collections.abc import Container, Iterator
+from collections.abc import Container, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +136,7 @@ class FileTier:
 
         # Guards the counts alone, so that reads do not wait for a write. Never held for more.
         self._counting = runtime.rlock()
-        self._counts = dict.fromkeys(
+        self._counts: dict[str, int] = dict.fromkeys(
             ("hits", "misses", "writes", "evicted", "rejected", "torn", "unreadable"), 0
         )
         mend_after_fork(self)
@@ -235,7 +235,7 @@ class FileTier:
     # -- the folder, under both locks ------------------------------------------------------------
 
     @contextmanager
-    def _turn(self) -> Iterator[Turn]:
+    def _turn(self) -> Generator[Turn]:
         """The folder's lock, with our picture of the folder up to date.
 
         Raises:
@@ -260,7 +260,8 @@ class FileTier:
 
     def _look_locked(self, turn: Turn) -> None:
         """See what is in the folder, and clean up after writers that were killed."""
-        known, self._sizes, foreign = self._sizes, {}, []
+        known, self._sizes = self._sizes, {}
+        foreign: list[str] = []
         with os.scandir(self._directory) as found:
             for item in found:
                 if _TEMPORARY_NAME.fullmatch(item.name):

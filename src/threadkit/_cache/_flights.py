@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
-from threadkit._errors import LoadCycle, LoadTimeout
+from threadkit._errors import LoadCycle
 from threadkit._failures import Failure
 from threadkit._runtime import Event, Runtime
 
@@ -86,14 +86,9 @@ class Flight:
         for callback in self._callbacks:
             callback()
 
-    def wait(self, timeout: float | None, cache: str) -> None:
-        """Block until it landed.
-
-        Raises:
-            LoadTimeout: It did not within `timeout`; it goes on without the caller.
-        """
-        if self._event is not None and not self._event.wait(timeout):
-            raise LoadTimeout(component=cache, key=self.key, timeout=timeout or 0.0)
+    def wait(self, timeout: float | None) -> bool:
+        """Block until it landed. False if it did not within `timeout`."""
+        return self._event is None or self._event.wait(timeout)
 
     def outcome(self) -> Any:
         """The loaded value. Raises what the loader raised."""
@@ -103,7 +98,7 @@ class Flight:
 
 
 @contextmanager
-def inside(*flights: Flight) -> Iterator[None]:
+def inside(*flights: Flight) -> Generator[None]:
     """Run a loader: what the body waits for, `flights` wait for."""
     token = _inside.set((*_inside.get(), *flights))
     try:
@@ -113,7 +108,7 @@ def inside(*flights: Flight) -> Iterator[None]:
 
 
 @contextmanager
-def waiting_for(flight: Flight, cache: str) -> Iterator[None]:
+def waiting_for(flight: Flight, cache: str) -> Generator[None]:
     """Wait for `flight` in the body.
 
     Raises:

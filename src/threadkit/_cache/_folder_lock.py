@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import random
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -63,7 +63,7 @@ class Turn:
 
 
 @contextmanager
-def folder_lock(path: Path) -> Iterator[Turn]:
+def folder_lock(path: Path) -> Generator[Turn]:
     """Hold the lock in `path`, which is created.
 
     The file is opened anew each time, so that two threads exclude each other as two processes do.

@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from threadkit._cache._arguments import a_callable, a_mapping, seconds
 from threadkit._cache._entry import Entry
@@ -27,6 +27,13 @@ ERRORS_KEPT = 1024  # remembered errors at most; the oldest go first
 _reloads: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
 
 _log = logging.getLogger("threadkit.cache")
+
+
+class Patience(NamedTuple):
+    """How long one who waits is willing to, in seconds, and until when."""
+
+    timeout: float | None
+    until: float
 
 
 class Loading(Store[K, V]):
@@ -94,7 +101,7 @@ class Loading(Store[K, V]):
 
     def _load(self, key: K, loader: Callable[[K], V], timeout: float | None) -> V:
         a_callable("loader", loader)
-        deadline = self._deadline(timeout)
+        patience = self._patience(timeout)
         while True:
             value, flight, ours = self._board(key)
             if flight is None:
@@ -104,7 +111,7 @@ class Loading(Store[K, V]):
                 return value
             if ours:
                 return self._fly(flight, loader)
-            self._wait(flight, deadline)
+            self._wait(flight, patience)
             if not flight.abandoned:
                 return cast("V", flight.outcome())
 
@@ -151,7 +158,7 @@ class Loading(Store[K, V]):
         If the task that runs the loader is cancelled, one of those who wait runs its own.
         """
         a_callable("loader", loader)
-        deadline = self._deadline(timeout)
+        patience = self._patience(timeout)
         while True:
             value, flight, ours = self._board(key, self._get_ident())
             if flight is None:
@@ -161,17 +168,22 @@ class Loading(Store[K, V]):
                 return value
             if ours:
                 return await self._afly(flight, loader)
-            await self._await(flight, deadline)
+            await self._await(flight, patience)
             if not flight.abandoned:
                 return cast("V", flight.outcome())
 
-    def _deadline(self, timeout: float | None) -> float | None:
+    def _patience(self, timeout: float | None) -> Patience:
         if timeout is None:
-            return None
-        return self._runtime.monotonic() + seconds("timeout", timeout)
+            return Patience(None, 0.0)
+        return Patience(timeout, self._runtime.monotonic() + seconds("timeout", timeout))
 
-    def _remaining(self, deadline: float | None) -> float | None:
-        return None if deadline is None else max(0.0, deadline - self._runtime.monotonic())
+    def _remaining(self, patience: Patience) -> float | None:
+        if patience.timeout is None:
+            return None
+        return max(0.0, patience.until - self._runtime.monotonic())
+
+    def _ran_out(self, flight: Flight, patience: Patience) -> LoadTimeout:
+        return LoadTimeout(component=self.name, key=flight.key, timeout=patience.timeout or 0.0)
 
     # -- many keys ----------------------------------------------------------------------------
 
@@ -198,16 +210,16 @@ class Loading(Store[K, V]):
             LoadTimeout, LoadCycle, Exception: As `load`.
         """
         a_callable("bulk_loader", bulk_loader)
-        deadline = self._deadline(timeout)
+        patience = self._patience(timeout)
         result: dict[K, V] = {}
-        wanted = list(dict.fromkeys(keys))
+        wanted: list[K] = list(dict.fromkeys(keys))
         while wanted:
             ours, theirs = self._board_many(wanted, result)
             if ours:
                 self._fly_many(ours, bulk_loader, result)
             wanted = []
             for flight in theirs:
-                self._wait(flight, deadline)
+                self._wait(flight, patience)
                 if flight.abandoned:
                     wanted.append(flight.key)
                 else:
@@ -424,14 +436,15 @@ class Loading(Store[K, V]):
 
     # -- waiting ------------------------------------------------------------------------------
 
-    def _wait(self, flight: Flight, deadline: float | None) -> None:
+    def _wait(self, flight: Flight, patience: Patience) -> None:
         if flight.thread == self._get_ident() and not flight.landed:
             # Its loader needs the event loop of this very thread, which we are about to block.
             raise LoadCycle(component=self.name, keys=[flight.key, flight.key])
         with waiting_for(flight, self.name):
-            flight.wait(self._remaining(deadline), self.name)
+            if not flight.wait(self._remaining(patience)):
+                raise self._ran_out(flight, patience)
 
-    async def _await(self, flight: Flight, deadline: float | None) -> None:
+    async def _await(self, flight: Flight, patience: Patience) -> None:
         loop = asyncio.get_running_loop()
         landed = asyncio.Event()
 
@@ -443,14 +456,11 @@ class Loading(Store[K, V]):
             if flight.landed:
                 return
             flight.call_when_landed_locked(tell)
-        remaining = self._remaining(deadline)
         with waiting_for(flight, self.name):
             try:
-                await asyncio.wait_for(landed.wait(), remaining)
+                await asyncio.wait_for(landed.wait(), self._remaining(patience))
             except asyncio.TimeoutError:
-                raise LoadTimeout(
-                    component=self.name, key=flight.key, timeout=remaining or 0.0
-                ) from None
+                raise self._ran_out(flight, patience) from None
 
     def _load_counts(self) -> dict[str, Any]:
         return {

@@ -57,10 +57,11 @@ class LruOrder:
         self._todo: list[Entry] = []  # not dealt yet
         self._dealt = 0
 
-    def victim(self, now: float) -> Entry | None:
+    def victim(self, now: float, spare: Entry | None = None) -> Entry | None:
         """The entry to evict next, or None while the order is still being found.
 
-        The caller removes it. An empty cache has no victim and must not ask.
+        The caller removes it. An empty cache has no victim and must not ask. `spare` was touched
+        just now, so it is the last in any order.
         """
         while True:
             oldest, as_of = self.oldest, self.as_of

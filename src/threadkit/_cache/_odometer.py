@@ -33,18 +33,18 @@ class Cog:
 
 if TYPE_CHECKING:
 
-    class _Repeat(Cog):
-        def __init__(self, first: Cog, times: int) -> None: ...
+    class _Carry(Cog):
+        def __init__(self, first: Cog, turns: int) -> None: ...
+        def __length_hint__(self) -> int: ...
+
 else:
-    _Repeat = itertools.repeat
 
+    class _Carry(itertools.repeat):
+        """The last cog: its `next` is the first cog, and one turn less is left of `_TURNS`."""
 
-class _Carry(_Repeat):
-    """The last cog: every `next` is the first cog, and one turn less is left of `_TURNS`."""
+        __slots__ = ("index",)
 
-    __slots__ = ("index",)
-
-    next = property(itertools.repeat.__next__)
+        next = property(itertools.repeat.__next__)
 
 
 class Odometer:

@@ -79,22 +79,25 @@ class S3FifoOrder:
         else:
             self._main_weight += change
 
-    def victim(self, now: float) -> Entry | None:
-        """The entry to evict next, or None if `STEPS` looks did not find one.
+    def victim(self, now: float, spare: Entry | None = None) -> Entry | None:
+        """The entry to evict next, not `spare`, or None if `STEPS` looks did not find one.
 
         The caller removes it. An empty cache has no victim and must not ask.
         """
-        steps = STEPS
         if not self._small and not self._main:
             self._main.extend(self._entries())  # re-entrant calls took what a queue promised
-        while steps > 0 and (self._small or self._main):
+        spared = False
+        for _ in range(STEPS):
+            if not self._small and not self._main:
+                break
             share = SMALL_RATIO * (self._small_weight + self._main_weight)
-            from_small = self._small and (self._small_weight >= share or not self._main)
+            is_due = self._small_weight >= share or spared
+            from_small = self._small and (is_due or not self._main)
             entry = (self._small if from_small else self._main).popleft()
-            steps -= 1
             if entry.fresh_until == DEAD:
                 continue
-            if entry.touched_at > entry.seen_at:
+            if entry.touched_at > entry.seen_at or entry is spare:
+                spared = spared or entry is spare
                 self._keep(entry)
                 continue
             if from_small:

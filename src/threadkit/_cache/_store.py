@@ -25,7 +25,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -143,13 +143,13 @@ class Store(Generic[K, V]):
         self._entries: dict[K, Entry] = {}
         self._odometer = Odometer()
         self._hits = self._odometer.start
-        self._misses = 0
+        self._misses: int = 0
         self._evicted = 0  # without the lock
 
         # Guards everything below, and every change of `_entries` but those `put` explains. Held
         # for bookkeeping; an eviction may sort a slice. Never held across loaders, weighers,
-        # listeners, predicates, finalizers of values, waits or logging. `__hash__` and `__eq__` of keys do run inside,
-        # as a dict calls them: hence, too, an RLock.
+        # listeners, predicates, finalizers of values, waits or logging. `__hash__` and `__eq__`
+        # of keys do run inside, as a dict calls them: hence, too, an RLock.
         self._lock = runtime.rlock()
         self._depth = 0  # how often the owner holds the lock
         self._in_debt = False  # whether a search for the order left a surplus
@@ -187,7 +187,7 @@ class Store(Generic[K, V]):
             self._announce()
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
+    def _held(self) -> Generator[None]:
         """The lock, for code that is not hot."""
         self._enter()
         try:
@@ -308,14 +308,14 @@ class Store(Generic[K, V]):
         if entry.idle is not None and entry.idle < ttl:
             deadline = now + entry.idle
         if deadline < self._earliest:
-            self._expect(deadline)
+            self._expect(deadline, now)
         entry.fresh_until = deadline
 
-    def _expect(self, deadline: float) -> None:
+    def _expect(self, deadline: float, now: float) -> None:
         """Something expires earlier than all before it."""
         self._earliest = deadline
         if not self._swept:
-            self._schedule_sweep(deadline - self._clock())
+            self._schedule_sweep(deadline - now)
 
     def _overwrite_locked(
         self, entry: Entry, value: V, limits: Limits, weight: float, now: float
@@ -334,7 +334,7 @@ class Store(Generic[K, V]):
             self._weight += change
             if self._tracker is not None:
                 self._tracker.reweighed(entry, change)
-            self._make_room_locked(0, now)
+            self._make_room_locked(0, now, spare=entry)
         return True
 
     # -- making room --------------------------------------------------------------------------
@@ -351,11 +351,18 @@ class Store(Generic[K, V]):
     def _total(self) -> float:
         return len(self._entries) if self._weigher is None else self._weight
 
-    def _make_room_locked(self, weight: float, now: float, surplus: float = SURPLUS_RATIO) -> None:
+    def _make_room_locked(
+        self,
+        weight: float,
+        now: float,
+        *,
+        surplus: float = SURPLUS_RATIO,
+        spare: Entry | None = None,
+    ) -> None:
         """Evict until `weight` more fits, or until the order needs more time to say who goes."""
         entries, order = self._entries, self._evict_order
         while entries and self._total() + weight > self._maxsize:
-            victim = order.victim(now)
+            victim = order.victim(now, spare)
             if victim is not None:
                 self._remove_locked(victim, EVICTED, now)
             elif self._total() + weight <= self._maxsize * (1 + surplus):
@@ -426,16 +433,19 @@ class Store(Generic[K, V]):
     def _live_entries(self) -> list[Entry]:
         """The live entries, in the order their keys came."""
         self._settle()
-        now = self._clock()
+        return self._living(self._clock())
+
+    def _living(self, now: float) -> list[Entry]:
         with self._held():
             entries = list(self._entries.values())
         return [entry for entry in entries if entry.fresh_until > now or entry.deadline() > now]
 
     def _live_count(self) -> int:
         self._settle()
-        if self._clock() < self._earliest:
+        now = self._clock()
+        if now < self._earliest:
             return len(self._entries)
-        return len(self._live_entries())
+        return len(self._living(now))
 
     def _schedule_sweep(self, lifetime: float) -> None:
         interval = self._interval(lifetime)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from operator import attrgetter
 from typing import Any, Literal, TypeVar, cast, overload
@@ -154,7 +153,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of those `keys` that are there."""
-        found = ((key, self.get(key, _ABSENT)) for key in keys)
+        found: list[tuple[K, Any]] = [(key, self.get(key, _ABSENT)) for key in keys]
         return {key: value for key, value in found if value is not _ABSENT}
 
     def peek(self, key: K, default: T | None = None) -> V | T | None:
@@ -189,15 +188,18 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
 
     def coldest(self, n: int = 1) -> list[K]:
         """The `n` least recently used live keys, the very least first."""
-        return [entry.key for entry in heapq.nsmallest(n, self._live_entries(), key=_touched_at)]
+        return [entry.key for entry in sorted(self._live_entries(), key=_touched_at)[:n]]
 
     def hottest(self, n: int = 1) -> list[K]:
         """The `n` most recently used live keys, the very most first."""
-        return [entry.key for entry in heapq.nlargest(n, self._live_entries(), key=_touched_at)]
+        recent = sorted(self._live_entries(), key=_touched_at, reverse=True)
+        return [entry.key for entry in recent[:n]]
 
     # -- writing ------------------------------------------------------------------------------
 
-    def put(self, key: K, value: V, *, ttl: float | None = None, idle: float | None = None) -> None:
+    def put(  # noqa: C901 - see below
+        self, key: K, value: V, *, ttl: float | None = None, idle: float | None = None
+    ) -> None:
         """Keep `value` for `key`.
 
         A load of the key that is under way will not overwrite it.
@@ -229,7 +231,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         entry.fresh_until = deadline = now + self._lifetime
         entries = self._entries
         if entries.setdefault(key, entry) is not entry:
-            self._put(key, value, None, None)
+            self._put(key, value, None, None, now)
             return
         victim: Entry | None = None
         if not self._flights and deadline >= self._earliest:
@@ -253,14 +255,17 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                         self._put_back(found)
         self._finish_put(entry, victim, now)
 
-    def _put(self, key: K, value: V, ttl: float | None, idle: float | None) -> None:
+    def _put(
+        self, key: K, value: V, ttl: float | None, idle: float | None, now: float | None = None
+    ) -> None:
+        """`put` under the lock, for every case."""
         own = self._limits if ttl is None and idle is None else self._own_limits(ttl, idle)
         weight = 1 if self._weigher is None else self._weigh(key, value)
         self._enter()
         try:
             if self._flights or self._errors:
                 self._outdate_locked(key)
-            self._store_locked(key, value, own, weight, self._clock())
+            self._store_locked(key, value, own, weight, self._clock() if now is None else now)
         finally:
             self._leave()
 
@@ -272,7 +277,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         with self._held():
             self._outdate_locked(entry.key)
             if entry.fresh_until < self._earliest:
-                self._expect(entry.fresh_until)
+                self._expect(entry.fresh_until, now)
             if victim is not None and self._lru.is_due(victim):
                 self._remove_locked(victim, EVICTED, now)
             self._make_room_locked(0, now)
@@ -345,7 +350,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                 raise KeyError(f"{self.name} is empty")
             value = self.pop(coldest[0], _ABSENT)
             if value is not _ABSENT:
-                return coldest[0], cast("V", value)
+                return coldest[0], value
 
     def clear(self) -> None:
         """Remove everything. What is being loaded now will not be kept."""
