@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 __all__ = ["a_callable", "a_capacity", "a_mapping", "seconds"]
 
@@ -37,6 +37,7 @@ def a_callable(name: str, given: Any) -> Callable[..., Any]:
 
 def a_mapping(given: Any) -> Mapping[Any, Any]:
     """What a bulk loader returned."""
-    if not isinstance(given, Mapping):
+    is_mapping = isinstance(given, Mapping)
+    if not is_mapping:
         raise TypeError(f"bulk_loader must return a mapping, not {given!r}")
-    return cast("Mapping[Any, Any]", given)
+    return given  # type: ignore[no-any-return]
