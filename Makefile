@@ -46,7 +46,7 @@ docs: $(VENV)/docs ## the documentation as a web site in site/
 	$(BIN)/mkdocs build --strict
 
 proto: $(VENV)/dev ## compile webcast.proto again
-	cd src/livebot/sources && ../../../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. webcast.proto
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/livebot/sources/webcast.proto
 
 clean: ## remove all that these targets made
 	rm -rf $(VENV) out site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks

@@ -15,7 +15,7 @@ from livebot.messages import Chat, Emoji, Event, Fansclub, Gift, Like, Member, R
 from livebot.moderation.combos import Announcement, GiftCombos
 from livebot.moderation.repeats import RecentTexts
 from livebot.moderation.rules import Filter, Rules
-from livebot.moderation.text import clean
+from livebot.moderation.text import clean, repeat_key
 from threadkit import REAL, Runtime
 
 __all__ = ["ModerationStatistics", "Moderator", "Outcome", "Verdict"]
@@ -153,7 +153,7 @@ class Moderator:
         self._thread.start()
 
     def stop(self, ctx: object = None) -> None:
-        """End the thread. Combos that are held stay so.
+        """End the thread. Combos that are held stay so; `flush` announces them.
 
         Args:
             ctx: A ComponentManager's context; not needed.
@@ -185,8 +185,8 @@ class Moderator:
             event: As it came from the feed.
             tag: Comes back in the verdict, also in that of a held event.
         """
-        now = self._monotonic()
         with self._changed:
+            now = self._monotonic()  # under the lock, so that it never goes back for the fields
             verdict, finished = self._judge(event, tag, now)
             self._considered += 1
             self._count(verdict)
@@ -195,6 +195,14 @@ class Moderator:
                 self._changed.notify_all()
         self._tell(told)
         return verdict
+
+    def flush(self) -> None:
+        """Announce every held combo now, on the calling thread: the broadcast is over."""
+        with self._changed:
+            now = self._monotonic()
+            finished = self._combos.due(float("inf"))
+            told = [self._release(announcement, now) for announcement in finished]
+        self._tell(told)
 
     def statistics(self) -> ModerationStatistics:
         """The counts so far."""
@@ -281,20 +289,28 @@ class Moderator:
         return Verdict(said, Outcome.SPEAK, priority=priority, value=value, tag=tag)
 
     def _judge_words(self, event: Event, tag: object, now: float) -> Verdict:
+        key = ""
         if isinstance(event, (Chat, Emoji)):
             text = clean(event.text, self._rules.text_limit)
-            reason = self._filter.objection(event.text, text) or ("" if text else "empty")
-            repeated = self._texts.knows(text, now - self._rules.repeat_window)
-            if reason or repeated:
-                return Verdict(event, Outcome.DROP, reason or "repeat", tag=tag)
+            key = repeat_key(text)
+            reason = self._objection(event.text, text, key, now)
+            if reason:
+                return Verdict(event, Outcome.DROP, reason, tag=tag)
             event = dataclasses.replace(event, text=text)
         if self._cooling(event, now):
             return Verdict(event, Outcome.DROP, "cool_down", tag=tag)
-        if isinstance(event, (Chat, Emoji)):
-            self._texts.add(event.text, now)
+        if key:
+            self._texts.add(key, now)
         priority, value = _rank(event, self._rules, self._filter)
         said = self._named(event)
         return Verdict(said, Outcome.SPEAK, priority=priority, value=value, tag=tag)
+
+    def _objection(self, raw: str, text: str, key: str, now: float) -> str:
+        """Why a viewer's words are not spoken, empty when they may be."""
+        reason = self._filter.objection(raw, text)
+        if reason or not text:
+            return reason or "empty"
+        return "repeat" if self._texts.knows(key, now - self._rules.repeat_window) else ""
 
     def _cooling(self, event: Event, now: float) -> bool:
         """Whether this viewer was answered a moment ago; when not, they are answered now."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import NamedTuple
 
-from livebot.moderation.text import repeat_key
-
 __all__ = ["RecentTexts"]
 
 _KEPT = 1024  # texts compared exactly
@@ -28,9 +26,8 @@ class RecentTexts:
         self._spoken_at: OrderedDict[str, float] = OrderedDict()
         self._latest: deque[tuple[float, _Print]] = deque(maxlen=_COMPARED)
 
-    def knows(self, text: str, since: float) -> bool:
-        """Whether the like of `text` was spoken after the instant `since`."""
-        key = repeat_key(text)
+    def knows(self, key: str, since: float) -> bool:
+        """Whether the like of a text was spoken after the instant `since`, by its `repeat_key`."""
         if self._spoken_at.get(key, float("-inf")) > since:
             return True
         if len(key) < _LONG:
@@ -38,9 +35,8 @@ class RecentTexts:
         print_ = _Print.of(key)
         return any(at > since and print_.is_like(other) for at, other in self._latest)
 
-    def add(self, text: str, now: float) -> None:
-        """`text` is spoken."""
-        key = repeat_key(text)
+    def add(self, key: str, now: float) -> None:
+        """A text is spoken, by its `repeat_key`."""
         self._spoken_at[key] = now
         self._spoken_at.move_to_end(key)
         if len(self._spoken_at) > _KEPT:

@@ -72,7 +72,7 @@ class Filter:
 
     def objection(self, raw: str, cleaned: str) -> str:
         """Why a text is not to be said, empty when it may."""
-        letters = squeezed(raw)
+        letters = squeezed(raw) if self._words else ""
         if any(word in letters for word in self._words):
             return "blocked_word"
         if any(pattern.search(cleaned) for pattern in self._patterns):

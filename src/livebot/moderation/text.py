@@ -35,13 +35,20 @@ def clean(text: str, limit: int = 60) -> str:
     >>> clean("66666666"), clean("一共10000块"), clean("加油加油加油加油"), clean("[比心]🎉。")
     ('666', '一共10000块', '加油加油', '')
     """
-    folded = unicodedata.normalize("NFKC", text[:_RAW_LIMIT])[:_RAW_LIMIT]
-    kept = " ".join(_spoken(_STICKER.sub(" ", folded)).split())
-    kept = _ONE_CHARACTER.sub(r"\1\1\1", kept)
-    kept = _ONE_DIGIT.sub(r"\1\1\1", kept)
-    kept = _ONE_MARK.sub(r"\1", kept)
-    kept = _PHRASE.sub(r"\1\1", kept)[:limit].strip()
-    return kept if any(character.isalnum() for character in kept) else ""
+    kept = unicodedata.normalize("NFKC", text[:_RAW_LIMIT])[:_RAW_LIMIT]
+    if not kept.isalnum():  # most texts are letters only and need no look at each character
+        kept = " ".join(_spoken(_STICKER.sub(" ", kept)).split())
+    if len(set(kept)) < len(kept):  # without a character that comes twice nothing is repeated
+        kept = _shortened(kept)
+    kept = kept[:limit].strip()
+    return kept if kept.isalnum() or any(map(str.isalnum, kept)) else ""
+
+
+def _shortened(text: str) -> str:
+    text = _ONE_CHARACTER.sub(r"\1\1\1", text)
+    text = _ONE_DIGIT.sub(r"\1\1\1", text)
+    text = _ONE_MARK.sub(r"\1", text)
+    return _PHRASE.sub(r"\1\1", text)
 
 
 def _spoken(text: str) -> str:
@@ -71,7 +78,7 @@ def squeezed(text: str) -> str:
     '加vx123'
     """
     folded = unicodedata.normalize("NFKC", text[:_RAW_LIMIT]).casefold()
-    return "".join(character for character in folded if character.isalnum())
+    return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
 
 
 def repeat_key(text: str) -> str:
@@ -80,5 +87,7 @@ def repeat_key(text: str) -> str:
     >>> repeat_key("晋级啦！！") == repeat_key("晋级了") == repeat_key("晋级晋级晋级")
     True
     """
-    once = _AGAIN.sub(r"\1", squeezed(text))
+    once = squeezed(text)
+    if len(set(once)) < len(once):
+        once = _AGAIN.sub(r"\1", once)
     return once.rstrip(_ENDINGS) or once

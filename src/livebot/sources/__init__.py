@@ -1,7 +1,8 @@
 """Where events come from: Douyin's own protocol, local relays, recordings, a simulated room.
 
 - `DouyinSource`: the platform's WebSocket, given its address.
-- `Simulator`: a local server that speaks the same protocol, with faults on command.
+- `Simulator`: a local server that speaks the same protocol, with `Faults` on command; it plays a
+  recording (`Played`) or a made-up `Crowd`.
 - `read_recording`, `Recorder`: rooms as JSON lines.
 """
 
@@ -11,17 +12,21 @@ from livebot.sources.connection import Backoff
 from livebot.sources.douyin import DouyinSource
 from livebot.sources.endpoint import Endpoint
 from livebot.sources.faults import Faults
+from livebot.sources.generator import Crowd
 from livebot.sources.recording import Recorder, read_recording, shipped_room
 from livebot.sources.serverlog import SimulatorStatistics
 from livebot.sources.simulator import Simulator
 from livebot.sources.tally import FeedState, SourceStatistics
+from livebot.sources.timeline import Played
 
 __all__ = [
     "Backoff",
+    "Crowd",
     "DouyinSource",
     "Endpoint",
     "Faults",
     "FeedState",
+    "Played",
     "Recorder",
     "Simulator",
     "SimulatorStatistics",

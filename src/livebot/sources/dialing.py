@@ -13,6 +13,7 @@ from livebot.sources.endpoint import Endpoint
 __all__ = ["MESSAGE_LIMIT_BYTES", "Dial", "Socket", "dial"]
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
+_READ_BYTES = 256 * 1024
 
 
 class Socket(Protocol):
@@ -53,6 +54,26 @@ class _LimitedMessage(websocket.continuous_frame):
     def add(self, frame: websocket.ABNF) -> None:
         super().add(frame)
         _check(len(self.cont_data[1]) if self.cont_data else 0)
+
+
+class _Buffered:
+    """Reads from the socket in large pieces and hands out small ones.
+
+    The client asks for a frame in four pieces or more. Each would be a system call that gives the
+    interpreter's lock away, and beside busy threads it takes milliseconds to come back.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._data = b""
+        self._start = 0
+
+    def __call__(self, size_bytes: int) -> bytes:
+        if self._start == len(self._data):
+            self._data, self._start = self._read(_READ_BYTES), 0
+        piece = self._data[self._start : self._start + size_bytes]
+        self._start += len(piece)
+        return piece
 
 
 def _check(size_bytes: int) -> None:
@@ -98,7 +119,8 @@ def dial(endpoint: Endpoint, connect_timeout: float, io_timeout: float) -> Socke
         OSError: The host cannot be reached.
     """
     client = websocket.WebSocket(enable_multithread=True)
-    client.frame_buffer = _LimitedFrames(client.frame_buffer.recv, skip_utf8_validation=True)
+    read = _Buffered(client.frame_buffer.recv)
+    client.frame_buffer = _LimitedFrames(read, skip_utf8_validation=True)
     client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
     headers = dict(endpoint.headers)
     named = {name.lower(): name for name in headers}

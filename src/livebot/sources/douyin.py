@@ -16,6 +16,7 @@ from livebot.sources.dialing import Dial, dial
 from livebot.sources.endpoint import Endpoint, with_query
 from livebot.sources.feed import Emit, Feed
 from livebot.sources.keeper import Liveness
+from livebot.sources.tally import Batch
 from livebot.sources.wire import (
     HEARTBEAT,
     MalformedFrame,
@@ -125,10 +126,11 @@ class DouyinSource(Feed):
         return more
 
     def _hand_over(self, response: webcast.Response, received_at: float) -> bool:
+        batch = Batch()
         more = True
         for message in response.messages:
-            self._tally.received(message.method)
-            if message.msg_id and not self._is_new(str(message.msg_id)):
+            batch.received[message.method] += 1
+            if message.msg_id and not self._is_new(str(message.msg_id), batch):
                 continue
             try:
                 event = decode(message, received_at)
@@ -136,8 +138,9 @@ class DouyinSource(Feed):
                 self._tally.malformed(exc)
                 continue
             if event is None:
-                self._tally.unknown(message.method)
+                batch.unknown[message.method] += 1
                 continue
-            self._deliver(event)
+            self._deliver(event, batch)
             more = more and not (isinstance(event, Control) and event.ended)
+        self._tally.add(batch)
         return more

@@ -10,7 +10,7 @@ from livebot.sources.connection import Backoff, Connection, OnState, Reply
 from livebot.sources.dialing import Dial, dial
 from livebot.sources.endpoint import Endpoint
 from livebot.sources.keeper import Liveness
-from livebot.sources.tally import FeedState, SourceStatistics, Tally
+from livebot.sources.tally import Batch, FeedState, SourceStatistics, Tally
 from threadkit import REAL, Runtime
 
 __all__ = ["Emit", "Feed"]
@@ -146,21 +146,20 @@ class Feed:
         """Take one data message. False when the broadcast is over."""
         raise NotImplementedError
 
-    def _is_new(self, message_id: str) -> bool:
+    def _is_new(self, message_id: str, batch: Batch) -> bool:
         """Whether this id comes for the first time; a repeat is counted."""
-        if self._seen.add(message_id):
-            return True
-        self._tally.count("duplicates")
-        return False
+        new = self._seen.add(message_id)
+        batch.duplicates += not new
+        return new
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: Event, batch: Batch) -> None:
         """Hand one event over."""
         try:
             self._emit(event)
         except Exception as exc:  # noqa: BLE001 - a full or closed queue must not end the feed
             self._tally.undelivered(exc)
         else:
-            self._tally.decoded(event.kind)
+            batch.decoded[event.kind] += 1
 
 
 def _always(endpoint: Endpoint) -> Callable[[], Endpoint]:

@@ -205,7 +205,9 @@ class RoomServer:
         self._log.sent(event.kind for event in fresh)
         self._log.count("responses")
         self._log.count("repeated", len(events) - len(fresh) + len(repeats))
-        self._disturb(viewer, viewer.respond(response))
+        frame = viewer.frame(response)
+        self._disturb(viewer, frame)
+        viewer.send(frame)
         if self._timeline.at(self._sent_up_to) == float("inf"):
             self._log.played_out.set()
 

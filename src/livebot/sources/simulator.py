@@ -60,7 +60,9 @@ class Simulator:
     ) -> None:
         if not speed > 0:
             raise ValueError(f"speed must be above 0, not {speed}")
-        timeline = events if isinstance(events, Timeline) else Played(events, loop=loop)
+        timeline = (
+            events if isinstance(events, Timeline) else Played(events, rounds=None if loop else 1)
+        )
         self._address = (host, port)
         self._log = ServerLog(runtime)
         self._server = RoomServer(

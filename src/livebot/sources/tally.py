@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from threadkit import REAL, Runtime
 
-__all__ = ["FeedState", "SourceStatistics", "Tally"]
+__all__ = ["Batch", "FeedState", "SourceStatistics", "Tally"]
 
 logger = logging.getLogger("livebot.sources")
 
@@ -64,6 +64,18 @@ class SourceStatistics:
     """Connections that were opened after the first."""
 
 
+class Batch:
+    """What one frame brought, counted without a lock by the thread that reads it."""
+
+    __slots__ = ("decoded", "duplicates", "received", "unknown")
+
+    def __init__(self) -> None:
+        self.received: Counter[str] = Counter()
+        self.decoded: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self.duplicates = 0
+
+
 class Tally:
     """The running count behind `SourceStatistics`.
 
@@ -97,20 +109,15 @@ class Tally:
             self._counts["frames"] += 1
             self._counts["bytes_count"] += size_bytes
 
-    def received(self, method: str) -> None:
-        """One message was found in a frame."""
+    def add(self, batch: Batch) -> None:
+        """What one frame brought."""
         with self._lock:
-            _bounded(self._received, method)
-
-    def decoded(self, kind: str) -> None:
-        """One event was handed over."""
-        with self._lock:
-            self._decoded[kind] += 1
-
-    def unknown(self, method: str) -> None:
-        """One message was left out for its method."""
-        with self._lock:
-            _bounded(self._unknown, method)
+            self._counts["duplicates"] += batch.duplicates
+            self._decoded.update(batch.decoded)
+            for method, n in batch.received.items():
+                _bounded(self._received, method, n)
+            for method, n in batch.unknown.items():
+                _bounded(self._unknown, method, n)
 
     def malformed(self, problem: Exception) -> None:
         """Something could not be read: count it, and say so in one line, not too often."""
@@ -156,6 +163,6 @@ class Tally:
             )
 
 
-def _bounded(counter: Counter[str], name: str) -> None:
+def _bounded(counter: Counter[str], name: str, n: int) -> None:
     key = name[:80]
-    counter[key if key in counter or len(counter) < _NAMES_LIMIT else "(other)"] += 1
+    counter[key if key in counter or len(counter) < _NAMES_LIMIT else "(other)"] += n

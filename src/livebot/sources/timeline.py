@@ -34,44 +34,54 @@ class Timeline(Protocol):
 
 
 class Played:
-    """A recording, played once and ended, or over and over.
+    """A recording, played once or over and over, then ended.
 
     Args:
         events: (seconds since the start, event), in any order.
-        loop: Whether to begin again; each round has its own message and combo ids.
+        rounds: How often it is played, None for ever; each round has its own message and combo
+            ids. After the last round the broadcast ends, wherever the recording says it does.
 
     Raises:
-        ValueError: There are no events.
+        ValueError: There are no events, or no rounds.
     """
 
-    def __init__(self, events: Iterable[tuple[float, Event]], *, loop: bool = False) -> None:
-        played = sorted(events, key=lambda item: item[0])
+    def __init__(self, events: Iterable[tuple[float, Event]], *, rounds: int | None = 1) -> None:
+        if rounds is not None and rounds < 1:
+            raise ValueError(f"rounds must be 1 or more, or None, not {rounds}")
+        played = sorted((item for item in events if not _ends(item[1])), key=lambda item: item[0])
         if not played:
             raise ValueError("events must hold at least one event")
         self._times = [t for t, _ in played]
         self._events = [event for _, event in played]
-        self._loop = loop
-        if not loop and not any(isinstance(e, Control) and e.ended for e in self._events):
-            self._times.append(self._times[-1])
-            self._events.append(Control(id=str(_END_ID), action=ENDED, ended=True))
         self._round = self._times[-1] + 1.0  # seconds
+        self._length = float("inf") if rounds is None else rounds * len(self._events)
 
     def due(self, t: float) -> int:
-        if not self._loop:
-            return bisect.bisect_right(self._times, t)
         rounds, rest = divmod(t, self._round)
-        return int(rounds) * len(self._times) + bisect.bisect_right(self._times, rest)
+        due = int(rounds) * len(self._times) + bisect.bisect_right(self._times, rest)
+        if due < self._length:
+            return due
+        ending = self.at(int(self._length)) <= t
+        return int(self._length) + ending
 
     def at(self, index: int) -> float:
-        rounds, place = divmod(index, len(self._times))
-        if rounds and not self._loop:
+        if index > self._length:
             return float("inf")
+        if index == self._length:
+            index -= 1
+        rounds, place = divmod(index, len(self._times))
         return rounds * self._round + self._times[place]
 
     def event(self, index: int) -> Event:
+        if index == self._length:
+            return Control(id=str(_END_ID), action=ENDED, ended=True)
         rounds, place = divmod(index, len(self._events))
         event = self._events[place]
         return _again(event, rounds * _NEXT_ROUND) if rounds else event
+
+
+def _ends(event: Event) -> bool:
+    return isinstance(event, Control) and event.ended
 
 
 def _again(event: Event, offset: int) -> Event:

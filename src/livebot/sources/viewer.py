@@ -136,14 +136,13 @@ class Viewer:
         """Whether something waits to be written."""
         return bool(self._out) and not self.mute
 
-    def respond(self, response: webcast.Response) -> bytes:
-        """Send a response that wants to be acknowledged. Returns the frame, for faults."""
+    def frame(self, response: webcast.Response) -> bytes:
+        """The frame of a response, whose acknowledgement is expected from now on."""
         self._log_id += 1
         frame = pack(response, log_id=self._log_id)
         self._unacked[self._log_id] = response.internal_ext.encode()
         if len(self._unacked) > _UNACKED_LIMIT:
             self._unacked.popitem(last=False)
-        self.send(frame)
         return frame
 
     def send(self, data: bytes) -> None:
