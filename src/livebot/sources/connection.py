@@ -26,7 +26,7 @@ from livebot.sources.keeper import Keeper, Liveness
 from livebot.sources.tally import FeedState, Tally
 from threadkit import REAL, Runtime
 
-__all__ = ["Backoff", "Connection", "FeedClosed", "OnState", "Receive", "Reply"]
+__all__ = ["Backoff", "Connection", "FeedClosed", "OnState", "Receive"]
 
 logger = logging.getLogger("livebot.sources")
 
@@ -36,10 +36,7 @@ _FIRST_PAUSES = {1001: 2.0, 1006: 1.5, 1012: 3.0, 1013: 5.0}  # seconds, by clos
 _GOING_AWAY = 1001
 _ABNORMAL = 1006  # what RFC 6455 calls a connection that ended without a close frame
 
-Reply = Callable[[bytes], object]
-"""Sends one binary message back."""
-
-Receive = Callable[[bytes, Reply], bool]
+Receive = Callable[[bytes, Socket], bool]
 """Takes one data message; False when the broadcast is over and nothing more will come."""
 
 
@@ -259,10 +256,11 @@ class Connection:
             keeper.heard()
             self._tally.frame(len(data))
             try:
-                more = self._receive(data, opened.send_binary)
+                more = self._receive(data, opened)
             except FeedClosed as exc:
                 return _Ending(str(exc), code=_GOING_AWAY, heard_any=True)
             if not more:
+                opened.flush()
                 return _Ending("the broadcast has ended", final=FeedState.ENDED)
 
     def _become(self, state: FeedState, sentence: str) -> None:

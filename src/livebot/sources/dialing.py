@@ -13,18 +13,31 @@ from livebot.sources.endpoint import Endpoint
 __all__ = ["MESSAGE_LIMIT_BYTES", "Dial", "Socket", "dial"]
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
-_READ_BYTES = 256 * 1024
+_READ_BYTES = 1024 * 1024
 
 
 class Socket(Protocol):
-    """What a connection uses of an open WebSocket."""
+    """What a feed uses of an open WebSocket."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """How much had piled up when the socket was last read: how far the reader is behind."""
+        ...
 
     def recv_data(self) -> tuple[int, bytes]:
         """The next data or close message; pings are answered on the way."""
         ...
 
+    def reply(self, payload: bytes, /) -> None:
+        """Send one binary message before the next wait for data. Only the reading thread may."""
+        ...
+
+    def flush(self) -> None:
+        """Send what was replied. Only the reading thread may."""
+        ...
+
     def send_binary(self, payload: bytes, /) -> object:
-        """Send one binary message. Any thread may."""
+        """Send one binary message at once. Any thread may."""
         ...
 
     def abort(self) -> None:
@@ -56,26 +69,6 @@ class _LimitedMessage(websocket.continuous_frame):
         _check(len(self.cont_data[1]) if self.cont_data else 0)
 
 
-class _Buffered:
-    """Reads from the socket in large pieces and hands out small ones.
-
-    The client asks for a frame in four pieces or more. Each would be a system call that gives the
-    interpreter's lock away, and beside busy threads it takes milliseconds to come back.
-    """
-
-    def __init__(self, read: Callable[[int], bytes]) -> None:
-        self._read = read
-        self._data = b""
-        self._start = 0
-
-    def __call__(self, size_bytes: int) -> bytes:
-        if self._start == len(self._data):
-            self._data, self._start = self._read(_READ_BYTES), 0
-        piece = self._data[self._start : self._start + size_bytes]
-        self._start += len(piece)
-        return piece
-
-
 def _check(size_bytes: int) -> None:
     if size_bytes > MESSAGE_LIMIT_BYTES:
         raise websocket.WebSocketPayloadException(
@@ -84,14 +77,46 @@ def _check(size_bytes: int) -> None:
 
 
 class _OpenSocket:
-    """`Socket` over `websocket-client`."""
+    """`Socket` over `websocket-client`, with few system calls.
+
+    Each system call gives the interpreter's lock away, and beside busy threads it takes
+    milliseconds to come back; the client alone would read a frame in four pieces or more. So what
+    has come is read in one piece, and the replies to it leave in one piece before the next read.
+    """
 
     def __init__(self, client: websocket.WebSocket) -> None:
         self._client = client
         self._raw = client.sock  # the client forgets its socket; abort must still find it
+        self._read = client.frame_buffer.recv
+        self._data = b""
+        self._start = 0
+        self._replies: list[bytes] = []
+        self.backlog_bytes = 0
+        client.frame_buffer = _LimitedFrames(self._piece, skip_utf8_validation=True)
+        client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
         self.recv_data = cast("Callable[[], tuple[int, bytes]]", client.recv_data)  # pyright: ignore[reportUnknownMemberType]
         self.send_binary = client.send_binary
         self.shutdown = client.shutdown
+
+    def reply(self, payload: bytes) -> None:
+        frame = websocket.ABNF.create_frame(payload, websocket.ABNF.OPCODE_BINARY)
+        self._replies.append(frame.format())
+
+    def _piece(self, size_bytes: int) -> bytes:
+        if self._start == len(self._data):
+            self.flush()
+            self._data, self._start = self._read(_READ_BYTES), 0
+            self.backlog_bytes = len(self._data)
+        piece = self._data[self._start : self._start + size_bytes]
+        self._start += len(piece)
+        return piece
+
+    def flush(self) -> None:
+        if self._replies and self._raw is not None:
+            data = b"".join(self._replies)
+            self._replies.clear()
+            with self._client.lock:  # of every sender of this client
+                self._raw.sendall(data)
 
     def abort(self) -> None:
         # The plain socket's shutdown, also under TLS: SSLSocket's own would drop the session while
@@ -119,9 +144,6 @@ def dial(endpoint: Endpoint, connect_timeout: float, io_timeout: float) -> Socke
         OSError: The host cannot be reached.
     """
     client = websocket.WebSocket(enable_multithread=True)
-    read = _Buffered(client.frame_buffer.recv)
-    client.frame_buffer = _LimitedFrames(read, skip_utf8_validation=True)
-    client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
     headers = dict(endpoint.headers)
     named = {name.lower(): name for name in headers}
     origin = headers.pop(named["origin"]) if "origin" in named else None

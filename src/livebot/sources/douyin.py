@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 from livebot.messages import Control
 from livebot.sources import webcast_pb2 as webcast
-from livebot.sources.connection import Backoff, FeedClosed, OnState, Reply
+from livebot.sources.connection import Backoff, FeedClosed, OnState
 from livebot.sources.decoding import decode
-from livebot.sources.dialing import Dial, dial
+from livebot.sources.dialing import Dial, Socket, dial
 from livebot.sources.endpoint import Endpoint, with_query
 from livebot.sources.feed import Emit, Feed
 from livebot.sources.keeper import Liveness
@@ -31,6 +31,23 @@ __all__ = ["DouyinSource"]
 
 _ORIGIN = "https://live.douyin.com"
 
+# What is left out when more comes than can be decoded: reading must not fall behind, for pings wait
+# in the same stream. A busy real room fills the smaller size in about five seconds.
+_BEHIND_BYTES = 128 * 1024
+_FAR_BEHIND_BYTES = 512 * 1024
+_WORTH_LEAST = frozenset(
+    {
+        "WebcastLikeMessage",
+        "WebcastMemberMessage",
+        "WebcastSocialMessage",
+        "WebcastRoomUserSeqMessage",
+        "WebcastRoomStatsMessage",
+        "WebcastRoomRankMessage",
+    }
+)
+_WORTH_LITTLE = _WORTH_LEAST | {"WebcastChatMessage", "WebcastEmojiChatMessage"}
+_NONE: frozenset[str] = frozenset()
+
 
 class DouyinSource(Feed):
     """The events of one live room, over the platform's WebSocket.
@@ -43,8 +60,9 @@ class DouyinSource(Feed):
     ```
 
     A lost connection is reopened where it stood (the last cursor), a repeated message is left out
-    by its id, and what cannot be read is counted and skipped. A response is acknowledged once its
-    events are handed over, so what is lost with a connection is sent again.
+    by its id, and what cannot be read is counted and skipped. When more comes than can be decoded,
+    likes and entries are shed undecoded, then chats, never gifts. A response is acknowledged once
+    its events are handed over, so what is lost with a connection is sent again.
 
     Thread safety, lifetime, arguments and errors: as of `Feed`, with these in place of `liveness`.
 
@@ -106,7 +124,7 @@ class DouyinSource(Feed):
             url = with_query(url, cursor=self._cursor, internal_ext=self._internal_ext)
         return Endpoint(url, headers)
 
-    def _receive(self, data: bytes, reply: Reply) -> bool:
+    def _receive(self, data: bytes, socket: Socket) -> bool:
         received_at = self._monotonic()
         try:
             frame = read_frame(data)
@@ -118,18 +136,24 @@ class DouyinSource(Feed):
         except MalformedFrame as exc:
             self._tally.malformed(exc)
             return True
-        more = self._hand_over(response, received_at)
+        more = self._hand_over(response, received_at, _spared(socket.backlog_bytes))
         self._cursor, self._internal_ext = cursor_of(frame, response)
         if response.need_ack:
-            reply(ack(frame, self._internal_ext))
+            socket.reply(ack(frame, self._internal_ext))
             self._tally.count("acks")
         return more
 
-    def _hand_over(self, response: webcast.Response, received_at: float) -> bool:
+    def _hand_over(
+        self, response: webcast.Response, received_at: float, spared: frozenset[str]
+    ) -> bool:
         batch = Batch()
         more = True
         for message in response.messages:
-            batch.received[message.method] += 1
+            method = message.method
+            batch.received[method] += 1
+            if method in spared:
+                batch.shed[method] += 1
+                continue
             if message.msg_id and not self._is_new(str(message.msg_id), batch):
                 continue
             try:
@@ -138,9 +162,16 @@ class DouyinSource(Feed):
                 self._tally.malformed(exc)
                 continue
             if event is None:
-                batch.unknown[message.method] += 1
+                batch.unknown[method] += 1
                 continue
             self._deliver(event, batch)
             more = more and not (isinstance(event, Control) and event.ended)
         self._tally.add(batch)
         return more
+
+
+def _spared(backlog_bytes: int) -> frozenset[str]:
+    """The methods that are not worth decoding now."""
+    if backlog_bytes < _BEHIND_BYTES:
+        return _NONE
+    return _WORTH_LITTLE if backlog_bytes >= _FAR_BEHIND_BYTES else _WORTH_LEAST

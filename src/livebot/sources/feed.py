@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Mapping
 
 from livebot.messages import Event, RecentIds
-from livebot.sources.connection import Backoff, Connection, OnState, Reply
-from livebot.sources.dialing import Dial, dial
+from livebot.sources.connection import Backoff, Connection, OnState
+from livebot.sources.dialing import Dial, Socket, dial
 from livebot.sources.endpoint import Endpoint
 from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch, FeedState, SourceStatistics, Tally
@@ -142,7 +142,7 @@ class Feed:
         """Where to connect to this time."""
         return self._find()
 
-    def _receive(self, data: bytes, reply: Reply) -> bool:
+    def _receive(self, data: bytes, socket: Socket) -> bool:
         """Take one data message. False when the broadcast is over."""
         raise NotImplementedError
 

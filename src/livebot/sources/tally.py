@@ -54,6 +54,8 @@ class SourceStatistics:
     """What was wrong with the latest of them, empty when there was none."""
     unknown: Mapping[str, int]
     """Messages left out because this bot knows no such method."""
+    shed: Mapping[str, int]
+    """Messages left out undecoded, by method, because the feed was faster than this process."""
     undelivered: int
     """Events that `emit` refused with an exception."""
     acks: int
@@ -67,12 +69,13 @@ class SourceStatistics:
 class Batch:
     """What one frame brought, counted without a lock by the thread that reads it."""
 
-    __slots__ = ("decoded", "duplicates", "received", "unknown")
+    __slots__ = ("decoded", "duplicates", "received", "shed", "unknown")
 
     def __init__(self) -> None:
         self.received: Counter[str] = Counter()
         self.decoded: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
+        self.shed: Counter[str] = Counter()
         self.duplicates = 0
 
 
@@ -94,6 +97,7 @@ class Tally:
         self._received: Counter[str] = Counter()
         self._decoded: Counter[str] = Counter()
         self._unknown: Counter[str] = Counter()
+        self._shed: Counter[str] = Counter()
         self._last_malformed = ""
         self._unsaid = 0
         self._complain_at = float("-inf")
@@ -114,6 +118,7 @@ class Tally:
         with self._lock:
             self._counts["duplicates"] += batch.duplicates
             self._decoded.update(batch.decoded)
+            self._shed.update(batch.shed)
             for method, n in batch.received.items():
                 _bounded(self._received, method, n)
             for method, n in batch.unknown.items():
@@ -155,6 +160,7 @@ class Tally:
                 malformed=counts["malformed"],
                 last_malformed=self._last_malformed,
                 unknown=dict(self._unknown),
+                shed=dict(self._shed),
                 undelivered=counts["undelivered"],
                 acks=counts["acks"],
                 heartbeats=counts["heartbeats"],
