@@ -1,6 +1,7 @@
 """Where events come from: Douyin's own protocol, local relays, recordings, a simulated room.
 
 - `DouyinSource`: the platform's WebSocket, given its address.
+- `BarrageGrabSource`, `DouyinLiveSource`: relays on the streamer's own machine.
 - `Simulator`: a local server that speaks the same protocol, with `Faults` on command; it plays a
   recording (`Played`) or a made-up `Crowd`.
 - `read_recording`, `Recorder`: rooms as JSON lines.
@@ -14,6 +15,7 @@ from livebot.sources.endpoint import Endpoint
 from livebot.sources.faults import Faults
 from livebot.sources.generator import Crowd
 from livebot.sources.recording import Recorder, read_recording, shipped_room
+from livebot.sources.relays import BarrageGrabSource, DouyinLiveSource
 from livebot.sources.serverlog import SimulatorStatistics
 from livebot.sources.simulator import Simulator
 from livebot.sources.tally import FeedState, SourceStatistics
@@ -21,7 +23,9 @@ from livebot.sources.timeline import Played
 
 __all__ = [
     "Backoff",
+    "BarrageGrabSource",
     "Crowd",
+    "DouyinLiveSource",
     "DouyinSource",
     "Endpoint",
     "Faults",
