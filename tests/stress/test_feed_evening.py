@@ -148,8 +148,8 @@ def test_an_evening_in_minutes():
     pipeline.balances()
     served, seen = simulator.statistics(), pipeline.source.statistics()
     simulator.stop()
-    print(f"\n{served}\n{seen}\n{pipeline.moderator.statistics()}")
-    print("RSS in MiB every 20 s:", [round(size / MEBIBYTE, 1) for size in rss])
+    print(f"\n{served}\n{seen}\n{pipeline.moderator.statistics()}")  # noqa: T201
+    print("RSS in MiB every 20 s:", [round(size / MEBIBYTE, 1) for size in rss])  # noqa: T201
     assert seen.decoded == served.sent
     assert sum(seen.decoded.values()) == rounds * len(room) + 1
     assert seen.reconnects >= rounds
@@ -191,12 +191,12 @@ def test_a_flood_of_twenty_thousand_events_a_second():
     answer, _ = server.communicate("enough\n", timeout=30)
     pongs, slowest_pong = int(answer.split()[0]), float(answer.split()[1])
     seen = pipeline.source.statistics()
-    print(f"\npongs {pongs}, slowest {slowest_pong * 1000:.1f} ms")
-    print("RSS in MiB every 5 s:", [round(size / MEBIBYTE, 1) for size in rss])
-    print("queue drops", dict(pipeline.dropped), pipeline.moderator.statistics())
+    print(f"\npongs {pongs}, slowest {slowest_pong * 1000:.1f} ms")  # noqa: T201
+    print("RSS in MiB every 5 s:", [round(size / MEBIBYTE, 1) for size in rss])  # noqa: T201
+    print("queue drops", dict(pipeline.dropped), pipeline.moderator.statistics())  # noqa: T201
     pipeline.balances()
     events = CROWD["rate"] * CROWD["seconds"]
-    print("shed by the source", dict(seen.shed), "of", dict(seen.received))
+    print("shed by the source", dict(seen.shed), "of", dict(seen.received))  # noqa: T201
     assert sum(seen.decoded.values()) + sum(seen.shed.values()) == events + 1
     assert pongs >= 5
     assert slowest_pong < 1.0

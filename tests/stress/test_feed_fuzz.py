@@ -54,4 +54,4 @@ def test_no_exception_leaves_the_decoder(seed):
     assert kinds["delivered"] > 30_000
     assert sum(statistics.received.values()) >= kinds["delivered"]
     assert len(statistics.unknown) <= 65
-    print(f"seed {seed}: {statistics.malformed} malformed, {kinds}")
+    print(f"seed {seed}: {statistics.malformed} malformed, {kinds}")  # noqa: T201

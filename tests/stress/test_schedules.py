@@ -38,5 +38,5 @@ def test_all_scenarios_under_many_schedules(capsys):
             counts[name] = by_line.schedules + by_opcode.schedules
             assert by_line.distinct > seeds // 2
     with capsys.disabled():
-        print(f"\n{sum(counts.values())} schedules of {len(counts)} scenarios, no violation")
+        print(f"\n{sum(counts.values())} schedules of {len(counts)} scenarios, no violation")  # noqa: T201
     assert sum(counts.values()) >= LEAST
