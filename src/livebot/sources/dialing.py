@@ -87,8 +87,8 @@ class _OpenSocket:
     def __init__(self, client: websocket.WebSocket) -> None:
         self._client = client
         self._raw = client.sock  # the client forgets its socket; abort must still find it
-        self._read = client.frame_buffer.recv
-        self._data = b""
+        self._read: Callable[[int], bytes] = client.frame_buffer.recv
+        self._data: bytes = b""
         self._start = 0
         self._replies: list[bytes] = []
         self.backlog_bytes = 0

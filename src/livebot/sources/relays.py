@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf import json_format
 
@@ -99,7 +99,7 @@ def _json_object(data: bytes | str) -> dict[str, Any]:
         raise MalformedFrame(f"no JSON in {len(data)} characters: {exc}") from None
     if not isinstance(value, dict):
         raise MalformedFrame(f"a JSON object was expected, not {type(value).__name__}")
-    return value
+    return cast("dict[str, Any]", value)
 
 
 # -- douyinLive ---------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class DouyinLiveSource(_RelaySource):
     def _read(self, message: dict[str, Any], batch: Batch) -> Event | None:
         if message.get("type") == "system":
             return self._notice(message, batch)
-        name = message.get("method") or _common(message).get("method")
+        name = message.get("method") or _part(message, "common").get("method")
         if not isinstance(name, str):
             raise MalformedFrame("a message without a method")
         batch.received[name] += 1
@@ -148,11 +148,6 @@ class DouyinLiveSource(_RelaySource):
             ended=ended,
             text=code,
         )
-
-
-def _common(message: Mapping[str, Any]) -> Mapping[str, Any]:
-    common = message.get("common")
-    return common if isinstance(common, dict) else {}
 
 
 # -- DouyinBarrageGrab --------------------------------------------------------------------------
@@ -182,7 +177,7 @@ class BarrageGrabSource(_RelaySource):
         facts = _json_object(data)
         head = {
             "id": str(facts.get("MsgId") or 0),
-            "user": _grabbed_user(facts.get("User")),
+            "user": _grabbed_user(_part(facts, "User")),
             "received_at": self._monotonic(),
         }
         try:
@@ -203,11 +198,15 @@ def _text(facts: _Facts, key: str) -> str:
     return str(facts.get(key) or "")
 
 
-def _grabbed_user(facts: Any) -> User | None:
-    if not isinstance(facts, dict):
+def _part(facts: _Facts, key: str) -> _Facts:
+    part = facts.get(key)
+    return cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+
+
+def _grabbed_user(facts: _Facts) -> User | None:
+    if not facts:
         return None
-    club = facts.get("FansClub")
-    club = club if isinstance(club, dict) else {}
+    club = _part(facts, "FansClub")
     try:
         return User(
             id=_text(facts, "Id"),
@@ -230,7 +229,7 @@ def _gift(facts: _Facts, head: _Head) -> Event:
         repeat_count=_int(facts, "RepeatCount"),
         group_id=_text(facts, "GroupId") or "0",
         combo=bool(facts.get("Combo")),
-        to_user=_grabbed_user(facts.get("ToUser")),
+        to_user=_grabbed_user(_part(facts, "ToUser")),
         increment=_int(facts, "GiftCount"),
     )
 
