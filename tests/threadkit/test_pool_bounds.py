@@ -90,7 +90,7 @@ def test_block_waits_until_a_worker_makes_room():
 def test_block_gives_up_after_its_timeout():
     with Gated(queue_limit=1, overflow_timeout=0.01) as held:
         held.put(1)
-        with pytest.raises(Rejected, match="no room within 0.01 s"):
+        with pytest.raises(Rejected, match=r"no room within 0\.01 s"):
             held.put(2)
     assert held.ran == [1]
 

@@ -232,9 +232,9 @@ def submit_against_shutdown_without_waiting(sim):
     with pool_of(sim, 2) as pool:
         submit = submits_until_closed(pool, ran, accepted)
         together(sim, submit, lambda: pool.shutdown(wait=False))
-        for future in accepted.values():
-            assert outcome(future) is None
-        assert sorted(ran) == sorted(accepted)
+        ends = {n: outcome(future) for n, future in accepted.items()}
+        assert set(ends.values()) <= {None, "WorkerLost"}
+        assert sorted(ran) == sorted(n for n, end in ends.items() if end is None)
 
 
 @scenario
@@ -910,14 +910,7 @@ def statistics_while_things_change(sim):
 
 
 # Bugs of the pool that these schedules have found and that are being mended.
-PENDING = {
-    "blocked_submitters_are_let_in",
-    "blocked_submitters_against_shutdown",
-    "coroutines_wait_for_room",
-    "pause_against_submit",
-    "shutdown_of_a_paused_pool",
-    "threads_that_cannot_be_started",
-}
+PENDING: set[str] = set()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from threadkit._futures import Future
+from threadkit._pool._options import options_of
 
 __all__ = ["Backlog", "LevelBacklog", "PlainBacklog"]
 
@@ -26,18 +27,11 @@ class Backlog(Protocol):
         """The next task; raises IndexError when there is none to be taken."""
         ...
 
-    @property
-    def ready(self) -> Callable[[], object]:
-        """True when `take` would find a task, which it does not while the backlog is held."""
-        ...
-
     def __len__(self) -> int: ...
     def sizes(self) -> tuple[int, ...]: ...
     def oldest(self) -> Future[Any] | None: ...
     def lowest(self, level: int, /) -> Future[Any] | None: ...
     def discard(self, future: Future[Any], /) -> bool: ...
-    def hold(self) -> None: ...
-    def let_go(self) -> None: ...
 
 
 class PlainBacklog:
@@ -46,41 +40,24 @@ class PlainBacklog:
     def __init__(self) -> None:
         tasks: deque[Future[Any]] = deque()
         self._tasks = tasks
-        self._held: deque[Future[Any]] = deque()
         self.put = tasks.append
         self.take = tasks.popleft
-        self.ready = tasks.__len__
 
     def __len__(self) -> int:
-        return len(self._tasks) + len(self._held)
+        return len(self._tasks)
 
     def sizes(self) -> tuple[int, ...]:
         return (len(self),)
 
     def oldest(self) -> Future[Any] | None:
-        return _head(self._tasks) or _head(self._held)
+        return _head(self._tasks)
 
     def lowest(self, level: int, /) -> Future[Any] | None:
         del level  # there is one
         return self.oldest()
 
     def discard(self, future: Future[Any], /) -> bool:
-        return _remove(self._tasks, future) or _remove(self._held, future)
-
-    # Workers go on with the deque they know, so a pause empties it: what was there, and what is
-    # put meanwhile, waits in another one.
-
-    def hold(self) -> None:
-        """From now on nothing is to be taken."""
-        self.put = self._held.append
-        while (future := _pop(self._tasks)) is not None:
-            self._held.append(future)
-
-    def let_go(self) -> None:
-        """Give what was held to the workers again, in its order."""
-        while (future := _pop(self._held)) is not None:
-            self._tasks.append(future)
-        self.put = self._tasks.append
+        return _remove(self._tasks, future)
 
 
 class LevelBacklog:
@@ -93,13 +70,12 @@ class LevelBacklog:
     def __init__(self, levels: int, ageing: float) -> None:
         self._levels = tuple(deque[Future[Any]]() for _ in range(levels))
         self._ranked = tuple((tasks, level * ageing) for level, tasks in enumerate(self._levels))
-        self._holding = False
 
     def put(self, future: Future[Any]) -> None:
-        self._levels[future._origin.level].append(future)  # type: ignore[union-attr]
+        self._levels[options_of(future).level].append(future)
 
     def take(self) -> Future[Any]:
-        while not self._holding:
+        while True:
             best, best_rank = None, 0.0
             for tasks, handicap in self._ranked:
                 try:
@@ -109,15 +85,11 @@ class LevelBacklog:
                 if best is None or rank < best_rank:
                     best, best_rank = tasks, rank
             if best is None:
-                break
+                raise IndexError
             try:
                 return best.popleft()
             except IndexError:
                 continue  # another worker was faster
-        raise IndexError
-
-    def ready(self) -> bool:
-        return not self._holding and any(self._levels)
 
     def __len__(self) -> int:
         return sum(map(len, self._levels))
@@ -139,23 +111,10 @@ class LevelBacklog:
     def discard(self, future: Future[Any], /) -> bool:
         return any(_remove(tasks, future) for tasks in self._levels)
 
-    def hold(self) -> None:
-        self._holding = True
-
-    def let_go(self) -> None:
-        self._holding = False
-
 
 def _head(tasks: deque[Future[Any]]) -> Future[Any] | None:
     try:
         return tasks[0]
-    except IndexError:
-        return None
-
-
-def _pop(tasks: deque[Future[Any]]) -> Future[Any] | None:
-    try:
-        return tasks.popleft()
     except IndexError:
         return None
 

@@ -32,7 +32,7 @@ from threadkit._pool._settings import Settings, check_limits
 from threadkit._pool._statistics import ShutdownReport, SizeChange
 from threadkit._pool._supervisor import Supervisor
 from threadkit._pool._worker import Worker, current_worker, run_here
-from threadkit._runtime import Event, Thread
+from threadkit._runtime import Event, Lock, Thread
 
 __all__ = ["Crew"]
 
@@ -76,6 +76,9 @@ class Crew:
         # Workers that wait for work, the one that parked last at the right end. Whoever pops one
         # is the only one who may wake it, and has to.
         self.parked: deque[Worker] = deque()
+        # Workers that took a task and found the pool paused, with what each waits on. As with
+        # `parked`, whoever pops one has to release it.
+        self._holding: deque[tuple[Future[Any], Lock]] = deque()
         self.idle_waiters: list[Event] = []  # of wait_idle; each is set when the pool is idle
 
         # Guards what follows. Held for bookkeeping, O(workers) at most; never across user code,
@@ -94,6 +97,7 @@ class Crew:
         # Flags, read without the lock by hot paths, written under it.
         self.hungry = True  # a submit that finds no parked worker is to call starved()
         self.surplus = False  # more workers than wanted: who has nothing to do leaves
+        self.paused = False  # no task may begin
         self.over = False  # shutdown has returned: no task may run any more
         self.refusing = self.closing  # no task is taken: closed, or being drained
         self.exiting = False  # closed by the interpreter's exit
@@ -107,7 +111,7 @@ class Crew:
         """Set whether submit must go the long way."""
         settings = self.settings
         plain = settings.levels == 1 and settings.queue_limit is None
-        self.special = not plain or self.refusing or self.intake.paused
+        self.special = not plain or self.refusing
 
     # -- submitting -------------------------------------------------------------------------
 
@@ -218,6 +222,17 @@ class Crew:
         self.intake.give_room()
         return future
 
+    def ready(self) -> bool:
+        """Whether there is a task that may begin. A pause ends where closing begins."""
+        return len(self.backlog) > 0 and (self.closing or not self.paused)
+
+    def queued(self) -> tuple[int, ...]:
+        """How many tasks wait, by level."""
+        sizes = list(self.backlog.sizes())
+        for future, _ in self._holding.copy():
+            sizes[options_of(future).level] += 1
+        return tuple(sizes)
+
     # -- growing ----------------------------------------------------------------------------
 
     def starved(self, future: Future[Any] | None = None) -> None:
@@ -238,7 +253,7 @@ class Crew:
     def start_worker(self) -> bool:
         """Start one more worker if there may be one; whether it was started."""
         with self._lock:
-            if self.over or (self.closing and not self.backlog.ready()):
+            if self.over or (self.closing and not self.ready()):
                 return False
             if len(self.workers) >= max(1, self.wanted) + self.lent:
                 return False
@@ -256,7 +271,7 @@ class Crew:
 
     def start_workers(self) -> None:
         """Start as many workers as may be and have something to do."""
-        while self.backlog.ready() and not self.parked and self.start_worker():
+        while self.ready() and not self.parked and self.start_worker():
             pass
 
     def _start_refused(self, worker: Worker) -> None:
@@ -311,7 +326,6 @@ class Crew:
         """Nobody can work: end every task that waits."""
         self.broken = True
         self.close()
-        self.intake.resume()
         self._fail_all(BROKEN)
 
     # -- shrinking --------------------------------------------------------------------------
@@ -371,7 +385,7 @@ class Crew:
     def retires(self, me: Worker) -> bool:
         """Whether this worker, between two tasks, is the one too many."""
         with self._lock:
-            least = 1 if self.backlog.ready() else 0
+            least = 1 if self.ready() else 0
             if len(self.workers) <= max(least, self.wanted) + self.lent:
                 self._reckon_locked()
                 return False
@@ -392,7 +406,7 @@ class Crew:
             self._reckon_locked()
             self._changed.notify_all()
             last = not self.workers
-        if self.backlog.ready():
+        if self.ready():
             # It may have been woken for a task just when it had made up its mind.
             if self.parked:
                 self.wake_one()
@@ -423,7 +437,7 @@ class Crew:
             worker.lent += 1
             self.lent += 1
             self._reckon_locked()
-        if self.backlog.ready():
+        if self.ready():
             if self.parked:
                 self.wake_one()
             else:
@@ -509,18 +523,46 @@ class Crew:
     # -- pausing and draining ---------------------------------------------------------------
 
     def pause(self) -> None:
-        """Let no task begin from now on."""
-        self.special = True
-        self.intake.pause()
+        """Let no task begin from now on.
+
+        1. A pause is declared, then a task is put in.
+        2. A worker takes a task, then looks whether the pool is paused.
+
+        So no task submitted after `pause` returned begins before `resume`. The worker keeps the
+        task it took (`hold`): put back, it might be overtaken, or overtake another.
+        """
+        self.paused = True
+
+    def hold(self, future: Future[Any]) -> None:
+        """A worker has taken a task just when the pool was paused: wait with it."""
+        gate = self.runtime.lock()
+        gate.acquire()
+        self._holding.append((future, gate))
+        if self.closing or not self.paused:
+            self._open_gates()
+        gate.acquire()
+
+    def _open_gates(self) -> None:
+        while self._holding:
+            try:
+                _, gate = self._holding.popleft()
+            except IndexError:
+                return
+            gate.release()
 
     def resume(self) -> None:
         """Undo pause() and drain()."""
         self.refusing = self.closing
-        self.intake.resume()
         self._reckon_way_in()
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Let tasks begin."""
+        self.paused = False
+        self._open_gates()
         for _ in range(min(len(self.backlog), len(self.parked))):
             self.wake_one()
-        if self.backlog.ready() and not self.parked:
+        if self.ready() and not self.parked:
             self.starved()
 
     def drain(self, timeout: float | None) -> bool:
@@ -537,6 +579,7 @@ class Crew:
         Takes no lock: the garbage collector calls it when the pool is dropped, wherever.
         """
         self.special = self.refusing = self.closing = True
+        self._open_gates()
         while self.parked:
             self.wake_one()
         self.intake.give_up_all()
@@ -547,7 +590,6 @@ class Crew:
     ) -> ShutdownReport:
         """Close, and wait for what is under way, at most `timeout` seconds."""
         self.close()
-        self.intake.resume()
         cancelled = self._cancel_queued() if cancel_futures else 0
         self._see_to_the_rest()
         if wait and not self.join(timeout):
@@ -559,7 +601,7 @@ class Crew:
         """Have somebody finish the backlog."""
         while self.parked:
             self.wake_one()
-        if self.backlog.ready() and not self.workers:
+        if self.ready() and not self.workers:
             self.start_worker()
 
     def _report(self, cancelled: int) -> ShutdownReport:
@@ -623,7 +665,6 @@ class Crew:
         """The interpreter exits: take no more tasks."""
         self.exiting = True
         self.close()
-        self.intake.resume()
         if self.settings.at_exit == "abandon":
             self._cancel_queued()
         self._see_to_the_rest()
@@ -654,7 +695,6 @@ class Crew:
 
     def empty_backlog_unlocked(self) -> list[Future[Any]]:
         """As `empty_backlog`, where every lock may be held by a thread that is no more."""
-        self.backlog.let_go()
         out: list[Future[Any]] = []
         while True:
             try:

@@ -1,7 +1,7 @@
-"""The long way into the backlog: bounds, keys, pauses.
+"""The long way into the backlog: bounds, levels, keys.
 
 A plain pool's `submit` puts a task into the backlog without a lock. Once a pool is bounded, has
-levels, is paused or is closing, or a task has a key, tasks come this way.
+levels or is closing, or a task has a key, tasks come this way.
 """
 
 from __future__ import annotations
@@ -54,12 +54,11 @@ class Intake:
         self.timeout = crew.settings.overflow_timeout
         # Producers that wait for room, longest first. Whoever pops one has to release it.
         self._blocked: deque[_Ticket] = deque()
-        # Guards the decision whether there is room, with the put that follows from it, the keys,
-        # and the pausing of the backlog. Held for bookkeeping (finding a victim: O(levels));
+        # Guards the decision whether there is room, with the put that follows from it, and the
+        # keys. Held for bookkeeping (finding a victim: O(levels));
         # never across a wait, user code or callbacks. Taken before the crew's lock.
         self._lock = crew.runtime.rlock()
         self._keys: weakref.WeakValueDictionary[Any, Future[Any]] = weakref.WeakValueDictionary()
-        self.paused = False
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -126,7 +125,11 @@ class Intake:
             if not full:
                 crew.backlog.put(future)
             elif ticket is not None:
+                # 1. A worker takes a task, then looks for a ticket.
+                # 2. A ticket is queued, then room is looked for. One of the two sees the other.
                 self._blocked.append(ticket)
+                if self.limit is not None and len(crew.backlog) < self.limit:
+                    self.give_room()
         if older is not None:
             crew.drop(older, self._rejected(options_of(older), SUPERSEDED), "superseded")
         if victim is not None:
@@ -190,19 +193,3 @@ class Intake:
             self._blocked.remove(ticket)
         except ValueError:
             self.give_room()
-
-    # -- pausing ----------------------------------------------------------------------------
-
-    def pause(self) -> None:
-        """Hold the backlog."""
-        with self._lock:
-            if not self.paused:
-                self.paused = True
-                self._crew.backlog.hold()
-
-    def resume(self) -> None:
-        """Let go of the backlog."""
-        with self._lock:
-            if self.paused:
-                self.paused = False
-                self._crew.backlog.let_go()

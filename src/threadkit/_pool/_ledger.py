@@ -96,7 +96,7 @@ class Ledger:
     def statistics(self, crew: Crew) -> PoolStatistics:
         """The pool as of now."""
         with self._lock:
-            queued = crew.backlog.sizes()
+            queued = crew.queued()
             total = self._totals_locked()
             counts = self._counts.copy()
             removed = self._removed

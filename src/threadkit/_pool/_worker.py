@@ -117,6 +117,9 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                 return
             now = clock()
             continue
+        if crew.paused:
+            crew.hold(future)
+            now = clock()
         me.current = future  # before the claim, which may start the clock of a timeout
         fn = future._fn
         future._fn = None
@@ -175,13 +178,13 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
     One of the two sees the other. A worker that sees a task does not take itself out again, it
     wakes the last one parked, which may be itself.
     """
-    if crew.closing and not crew.backlog.ready():
+    if crew.closing and not crew.ready():
         return False
     if (crew.surplus and crew.retires(me)) or (me.replaced and not crew.returns(me)):
         return False
     me.since = now
     crew.parked.append(me)
-    if crew.backlog.ready() or crew.surplus or crew.closing:
+    if crew.ready() or crew.surplus or crew.closing:
         crew.wake_one()
     if crew.idle_waiters:
         crew.tell_if_idle()
