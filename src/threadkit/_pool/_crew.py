@@ -430,6 +430,8 @@ class Crew:
                 worker.lent -= 1
                 self.lent -= 1
                 self._reckon_locked()
+            if self.surplus:  # not at once: the next task may wait, too
+                self.supervisor.look_later()
 
     def lend(self, worker: Worker) -> None:
         """Allow one more worker, and start it if there is something to do."""
@@ -450,7 +452,9 @@ class Crew:
             me.lent = 0
             me.replaced = False
             self._reckon_locked()
-            return not me.abandoned
+        if self.surplus:
+            self.supervisor.look_later()
+        return not me.abandoned
 
     # -- deadlines --------------------------------------------------------------------------
 

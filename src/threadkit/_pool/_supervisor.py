@@ -69,6 +69,13 @@ class Supervisor:
         self.wake()
         return self._ensure_started()
 
+    def look_later(self) -> None:
+        """Have the policy look within a check interval."""
+        if self._look_at is None:
+            self._look_at = self._clock() + self._crew.settings.check_interval
+            self.wake()
+            self._ensure_started()
+
     def join(self, timeout: float | None) -> None:
         """Wait for the thread to end, once the crew has left."""
         with self._start_lock:
