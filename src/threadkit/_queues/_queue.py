@@ -8,7 +8,7 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from math import inf
 from types import MappingProxyType, SimpleNamespace
-from typing import Final, Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast, get_args
 
 from threadkit._errors import QueueClosed, QueueEmpty, QueueFull
 from threadkit._queues._statistics import QueueStatistics
@@ -29,11 +29,8 @@ _REFUSALS: Final[dict[Overflow, DropReason]] = {
 }
 
 
-class _Aftermath(NamedTuple, Generic[T]):
-    """What is left to do once the lock is released."""
-
-    woken: list[tuple[Line, Waiter]]
-    dropped: list[tuple[T, DropReason]]
+# What is left to do once the lock is released: whom to wake, and which drops to report.
+_Aftermath: TypeAlias = "tuple[list[tuple[Line, Waiter]], list[tuple[T, DropReason]]]"
 
 
 class _Section(Generic[T]):
@@ -170,8 +167,9 @@ class MessageQueue(Generic[T]):
         self._woken: list[tuple[Line, Waiter]] = []  # to be woken at the end of the section
 
         # What signal handlers put. They cannot wait for the lock, which the very thread they
-        # interrupt may hold: whoever holds it looks here after releasing it. The flag is set before
-        # the first item comes in and never cleared; it spares all others the look.
+        # interrupt may hold: whoever holds it looks here after releasing it. Only `put` does not,
+        # since a get that it wakes, or that comes, does. The flag is set before the first item
+        # comes in and never cleared; it spares everybody else the look.
         self._signalled = False
         self._inbox = runtime.simple_queue()
 
@@ -207,6 +205,8 @@ class MessageQueue(Generic[T]):
         if not 0 <= priority < self.levels:
             raise self._no_level("priority", priority)
         lifetime = self._lifetime if ttl is None else _checked_ttl(ttl)
+        if timeout is not None:
+            _check_timeout(timeout)
         lock, store, getter = self._lock, self._store, None
         lock.acquire()
         try:
@@ -219,8 +219,6 @@ class MessageQueue(Generic[T]):
             lock.release()
         if getter is not None:
             self._getters.wake(getter)
-        if self._signalled:
-            self._admit_signalled()
         if not simple:
             self._put_unusual(item, priority, lifetime, key, timeout)
 
@@ -228,12 +226,10 @@ class MessageQueue(Generic[T]):
         self, item: T, level: int, lifetime: float, key: Hashable, timeout: float | None
     ) -> None:
         """`put` where the queue is full or closed, or an item with this key waits."""
-        if timeout is not None:
-            _check_timeout(timeout)
-        if self._offer(item, level, lifetime, key) is NOTHING:
-            attempt = partial(self._offer, item, level, lifetime, key)
-            if self._rejects() or self._putters.block(attempt, timeout) is NOTHING:
-                raise self._full()
+        attempt = partial(self._offer, item, level, lifetime, key)
+        timeout = 0 if self.overflow == "reject" else timeout
+        if self._putters.block(attempt, timeout) is NOTHING:
+            raise self._full()
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
@@ -254,9 +250,10 @@ class MessageQueue(Generic[T]):
     ) -> None:
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
         lifetime = self._check_put(priority, ttl, timeout)
-        if self._offer(item, priority, lifetime, key) is NOTHING:
-            attempt = partial(self._offer, item, priority, lifetime, key)
-            if self._rejects() or await self._putters.suspend(attempt, timeout) is NOTHING:
+        attempt = partial(self._offer, item, priority, lifetime, key)
+        if attempt() is NOTHING:
+            timeout = 0 if self.overflow == "reject" else timeout
+            if await self._putters.suspend(attempt, timeout) is NOTHING:
                 raise self._full()
 
     def put_from_signal(self, item: T, priority: int = 0, *, ttl: float | None = None) -> None:
@@ -369,6 +366,8 @@ class MessageQueue(Generic[T]):
             QueueClosed: The queue is closed and nothing is left in it.
             ValueError: `timeout` is negative.
         """
+        if timeout is not None:
+            _check_timeout(timeout)
         lock, store, after = self._lock, self._store, None
         lock.acquire()
         try:
@@ -383,8 +382,6 @@ class MessageQueue(Generic[T]):
 
     def _get_unusual(self, timeout: float | None) -> T:
         """`get` where the queue is empty."""
-        if timeout is not None:
-            _check_timeout(timeout)
         item = self._getters.block(self._take, timeout)
         if item is NOTHING:
             raise QueueEmpty(component=self.name)
@@ -542,13 +539,14 @@ class MessageQueue(Generic[T]):
         if not woken and not dropped:
             return None
         self._woken, store.dropped = [], []
-        return _Aftermath(woken, dropped)
+        return woken, dropped
 
     def _act(self, after: _Aftermath[T] | None) -> None:
         if after is not None:
-            for line, waiter in after.woken:
+            woken, dropped = after
+            for line, waiter in woken:
                 line.wake(waiter)
-            for item, reason in after.dropped:
+            for item, reason in dropped:
                 self._report(item, reason)
         if self._signalled:
             self._admit_signalled()
@@ -626,9 +624,6 @@ class MessageQueue(Generic[T]):
         if timeout is not None:
             _check_timeout(timeout)
         return self._lifetime if ttl is None else _checked_ttl(ttl)
-
-    def _rejects(self) -> bool:
-        return self.overflow == "reject"
 
     def _refuse_if_closed(self) -> None:
         if self._closed:

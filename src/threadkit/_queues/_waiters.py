@@ -139,6 +139,8 @@ class Line:
 
     def block(self, attempt: Attempt[R], timeout: float | None) -> R | Literal[Nothing.NOTHING]:
         """Repeat `attempt` at each wake-up until it succeeds; NOTHING after `timeout` seconds."""
+        if timeout == 0:
+            return attempt(None)
         waiter = ThreadWaiter(self._new_lock())
         give_up_at = self._give_up_at(timeout)
         while (result := attempt(waiter)) is NOTHING:
@@ -155,6 +157,8 @@ class Line:
         self, attempt: Attempt[R], timeout: float | None
     ) -> R | Literal[Nothing.NOTHING]:
         """`block` for coroutines."""
+        if timeout == 0:
+            return attempt(None)
         waiter = LoopWaiter()
         give_up_at = self._give_up_at(timeout)
         while (result := attempt(waiter)) is NOTHING:
