@@ -13,8 +13,9 @@ The model, event by event:
 * The policy's size is a ceiling: threads start when a task finds no idle worker below it, one
   after another, `start_cost` seconds each.
 * The policy is asked as DynamicThreadPool asks it: at once when an arrival finds no idle worker
-  below the maximum (at most once a millisecond), once per check interval while there is work or
-  a surplus worker, and when it asked to be asked again.
+  below the maximum (at most once a millisecond, and less and less often while that changes
+  nothing), once per check interval while there is work or a surplus worker, and when it asked to
+  be asked again.
 
 Only idle workers leave, the longest parked first. What is not modelled: the submitting thread's
 own need of the GIL, the operating system's scheduler, and memory.
@@ -42,6 +43,9 @@ Dependency = Callable[[float, int], float]
 # turn on a core ends is `TURN_ENDS - index`.
 WORKER_READY = -1
 TURN_ENDS = -2
+
+ASK_AGAIN = 0.001  # seconds between two looks that submits ask for, as the real pool's
+ASK_AGAIN_MAX = 0.016
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,7 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
     push, pop = heapq.heappush, heapq.heappop
     arrived = head = done = in_flight = 0
     look_at, due, now = 0.0, arrivals[0], 0.0
+    asked, pause = False, ASK_AGAIN  # whether a submit wants the policy to look, and how soon
     pool.wanted = pool.min_workers
 
     while done < total or (look_at < math.inf and look_at <= tasks.horizon):
@@ -311,7 +316,8 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
             elif pool.workers < pool.wanted:
                 pool.hire(now, 1, events)
             elif pool.workers < pool.max_workers:
-                look_at = min(look_at, max(now, pool.decided_at + 1e-3))
+                asked = True
+                look_at = min(look_at, max(now, pool.decided_at + pause))
             if look_at == math.inf:
                 look_at = now + pool.check_interval
         else:
@@ -319,9 +325,13 @@ def _run(  # noqa: C901, PLR0912, PLR0915 - one loop on locals: a call per event
             for task, since in charged.items():
                 pool.process_time += now - since
                 charged[task] = now
+            before = pool.wanted
             decision = pool.decide(now, queued, now - arrivals[head] if queued else 0.0)
             pool.resize(now, queued - (pool.workers - len(begun_at)), events)
             look_at = pool.next_look(now, decision, queued)
+            useless = asked and pool.wanted == before
+            pause = min(2 * pause, ASK_AGAIN_MAX) if useless else ASK_AGAIN
+            asked = False
 
         if finished >= 0:
             done += 1

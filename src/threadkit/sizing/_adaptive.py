@@ -18,6 +18,7 @@ TRIM_AFTER = 4  # windows, after which even a small surplus goes
 LASTING = 1.0  # seconds after which a backlog calls for a trial
 FULL = 0.95  # of the usable cores: nothing is left to be gained
 RECHECK = 0.02  # seconds between two looks at a backlog that nothing is done about
+SOON = 0.005  # the same while the backlog may be a burst's
 STEP = 0.25  # of the size: how far a trial goes beyond what the evidence recommends
 FIRST_HOLD = 1.0  # seconds until the next trial after one that failed; doubles each time
 LONGEST_HOLD = 60.0
@@ -69,7 +70,7 @@ class Adaptive:
     def __init__(
         self,
         *,
-        saturation: float = 0.5,
+        saturation: float = 0.7,
         probe: float = 0.003,
         patience: float = 0.25,
         window: float | None = None,
@@ -166,9 +167,11 @@ class Adaptive:
         if lasting and self._contention.inflated:
             return self._compare(snapshot, size, size // 2, "tasks take far longer than they could")
         larger = size + max(1, int(STEP * size))
+        if saturated and not lasting:
+            return Decision(size, "the cores are busy", SOON)
         if saturated:
-            spare = lasting and self._saturation.share < FULL
-            return self._compare(snapshot, size, larger if spare else size, "the cores are busy")
+            other = larger if self._saturation.share < FULL else size
+            return self._compare(snapshot, size, other, "the cores are busy")
         ceiling = self._ceiling()
         if size < ceiling:
             return None

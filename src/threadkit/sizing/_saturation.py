@@ -57,7 +57,9 @@ class Saturation:
         waiting = self._task_cpu < 0.5 * self._run_time
         calm = self._process_cpu < 0.5 * self.limit * cores * self._span
         others = self._task_cpu < 0.3 * self._process_cpu  # it is not these tasks that compute
-        if waiting and (others or (few and calm)):
+        # The cores could feed so many tasks like these, and there are not half as many.
+        few_for_cores = 1.5 * snapshot.busy * self._task_cpu < cores * self._run_time
+        if waiting and (others or few_for_cores or (few and calm)):
             return False
         if self._watched is None or self._watched < self.probe:
             if self._watched is None:
