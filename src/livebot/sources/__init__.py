@@ -1,21 +1,22 @@
 """Where events come from: Douyin's own protocol, local relays, recordings, a simulated room.
 
-- `DouyinSource`: the platform's WebSocket, given its address.
+- `DouyinSource`: the platform's WebSocket, given its address (`Endpoint`, `EndpointCommand`).
 - `BarrageGrabSource`, `DouyinLiveSource`: relays on the streamer's own machine.
 - `Simulator`: a local server that speaks the same protocol, with `Faults` on command; it plays a
   recording (`Played`) or a made-up `Crowd`.
-- `read_recording`, `Recorder`: rooms as JSON lines.
+- `read_recording`, `Recorder`, `ReplaySource`: rooms as JSON lines.
 """
 
 from __future__ import annotations
 
 from livebot.sources.connection import Backoff
 from livebot.sources.douyin import DouyinSource
-from livebot.sources.endpoint import Endpoint
+from livebot.sources.endpoint import Endpoint, EndpointCommand
 from livebot.sources.faults import Faults
 from livebot.sources.generator import Crowd
 from livebot.sources.recording import Recorder, read_recording, shipped_room
 from livebot.sources.relays import BarrageGrabSource, DouyinLiveSource
+from livebot.sources.replay import ReplaySource
 from livebot.sources.serverlog import SimulatorStatistics
 from livebot.sources.simulator import Simulator
 from livebot.sources.tally import FeedState, SourceStatistics
@@ -28,10 +29,12 @@ __all__ = [
     "DouyinLiveSource",
     "DouyinSource",
     "Endpoint",
+    "EndpointCommand",
     "Faults",
     "FeedState",
     "Played",
     "Recorder",
+    "ReplaySource",
     "Simulator",
     "SimulatorStatistics",
     "SourceStatistics",

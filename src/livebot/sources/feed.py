@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from livebot.messages import Event, RecentIds
 from livebot.sources.connection import Backoff, Connection, OnState
 from livebot.sources.dialing import Dial, Socket, dial
-from livebot.sources.endpoint import Endpoint
+from livebot.sources.endpoint import Endpoint, EndpointCommand
 from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch, FeedState, SourceStatistics, Tally
 from threadkit import REAL, Runtime
@@ -118,6 +118,8 @@ class Feed:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        if isinstance(self._find, EndpointCommand):
+            self._find.cancel()
         ended = connection.stop()
         self._state = connection.state if ended else FeedState.STOPPED
         if not ended:
