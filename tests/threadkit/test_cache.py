@@ -388,13 +388,15 @@ def test_the_work_of_one_put_is_bounded_when_everything_was_touched():
     entries = [Touched() for _ in range(100_000)]
     for number, entry in enumerate(entries):
         entry.stamp = float(number)
-    order = _lru.LruOrder(lambda: entries)
+    clock = FakeClock()
+    order = _lru.LruOrder(lambda: entries, clock)
     worst = 0
     victims = []
     for now in (1e6, 3e6):
+        clock.set(now)
         for _ in range(300):
             Touched.looks = 0
-            victim = order.victim(now)
+            victim = order.victim()
             worst = max(worst, Touched.looks)
             if victim is not None:
                 victims.append(entries.index(victim))

@@ -123,14 +123,13 @@ class Loading(Store[K, V]):
             if entry is not None:
                 return self._hit_locked(entry, now)
             self._misses += 1
-            flight = None
-            if key not in self._flights:
-                flight = self._flights[key] = Flight(key)
-                entry = self._find_locked(key, now)  # see `put`
-                if entry is not None:
-                    self._arrive_locked(flight)
-                    return cast("V", entry.value)
-        if flight is None:
+            flight = Flight(key)
+            is_ours = self._flights.setdefault(key, flight) is flight
+            entry = self._find_locked(key, now) if is_ours else None
+            if entry is not None:  # a `put` without the lock was faster
+                self._arrive_locked(flight)
+                return cast("V", entry.value)
+        if not is_ours:
             return read(key)  # whoever loads it keeps it
         try:
             with inside(flight):
@@ -284,11 +283,11 @@ class Loading(Store[K, V]):
                 return value, self._refresh_locked(entry, now) if refresh else None, True
             self._misses += 1
             self._raise_remembered_locked(key, now)
-            flight = self._flights.get(key)
-            if flight is not None:
+            new = Flight(key, loop_thread)
+            flight = self._flights.setdefault(key, new)
+            if flight is not new:
                 flight.join_locked(self._runtime)
                 return NOTHING, flight, False
-            flight = self._flights[key] = Flight(key, loop_thread)
             entry = self._find_locked(key, now)
             if entry is not None:  # a `put` without the lock was faster
                 self._arrive_locked(flight)
@@ -297,13 +296,13 @@ class Loading(Store[K, V]):
 
     def _refresh_locked(self, entry: Entry, now: float) -> Flight | None:
         """A flight to reload a value past `refresh_after`, unless one is under way."""
-        if self._refresh_after is None or entry.key in self._flights:
+        if self._refresh_after is None:
             return None
         since = max(entry.written_at, getattr(entry, "tried_at", entry.written_at))
         if now - since < self._refresh_after:
             return None
-        flight = self._flights[entry.key] = Flight(entry.key)
-        return flight
+        flight = Flight(entry.key)
+        return flight if self._flights.setdefault(entry.key, flight) is flight else None
 
     def _raise_remembered_locked(self, key: K, now: float) -> None:
         if self._errors:
@@ -421,8 +420,9 @@ class Loading(Store[K, V]):
 
     def _arrive_locked(self, flight: Flight) -> bool:
         """Take `flight` off the board. Whether its outcome is still wanted in the cache."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        found = self._flights.pop(flight.key, None)
+        if found is not None and found is not flight:
+            self._flights.setdefault(flight.key, found)
         return flight.wanted
 
     def _abandon(self, flights: list[Flight]) -> None:

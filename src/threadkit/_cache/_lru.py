@@ -44,12 +44,16 @@ class LruOrder:
 
     Args:
         entries: Returns the live entries.
+        clock: The cache's clock; read once for a pass in slices.
     """
 
-    __slots__ = ("_buckets", "_dealt", "_entries", "_limits", "_todo", "as_of", "oldest")
+    __slots__ = ("_buckets", "_clock", "_dealt", "_entries", "_limits", "_todo", "as_of", "oldest")
 
-    def __init__(self, entries: Callable[[], Collection[Entry]]) -> None:
+    def __init__(
+        self, entries: Callable[[], Collection[Entry]], clock: Callable[[], float]
+    ) -> None:
         self._entries = entries
+        self._clock = clock
         self.as_of = DEAD
         self.oldest: list[Entry] = []
         self._buckets: list[list[Entry]] = []  # younger ones by age, the youngest bucket first
@@ -57,11 +61,10 @@ class LruOrder:
         self._todo: list[Entry] = []  # not dealt yet
         self._dealt = 0
 
-    def victim(self, now: float, spare: Entry | None = None) -> Entry | None:
+    def victim(self, spare: Entry | None = None) -> Entry | None:
         """The entry to evict next, or None while the order is still being found.
 
-        The caller removes it. An empty cache has no victim and must not ask. `spare` was touched
-        just now, so it is the last in any order.
+        The caller removes it. `spare` was touched just now, so it is the last in any order.
         """
         while True:
             oldest, as_of = self.oldest, self.as_of
@@ -74,7 +77,7 @@ class LruOrder:
                 self._deal()
                 return None
             if not self._buckets:
-                if self._begin(now):
+                if self._begin():
                     return None
             elif not self._open_bucket():
                 return None
@@ -90,18 +93,20 @@ class LruOrder:
         self.oldest = _oldest_last(bucket)
         return bool(bucket)
 
-    def _begin(self, now: float) -> bool:
-        """Start a pass over all entries. True if it takes more than one slice."""
+    def _begin(self) -> bool:
+        """Start a pass over all entries. False if that was it, and found some."""
         entries = list(self._entries())
-        self.as_of = now
-        if len(entries) <= 2 * SLICE:
-            self.oldest = _oldest_last(entries)
-            return False
-        self._plan_buckets(entries)
-        return True
+        if not 0 < len(entries) <= 2 * SLICE:
+            self._plan_buckets(entries)
+            return True
+        oldest = _oldest_last(entries)
+        self.as_of = oldest[0].touched_at  # whoever reads the clock from now on, reads more
+        self.oldest = oldest
+        return False
 
     def _plan_buckets(self, entries: list[Entry]) -> None:
         """Choose stamps that part `entries` into buckets of about one slice."""
+        self.as_of = self._clock()
         count = len(entries) // SLICE + 1
         step = max(1, len(entries) // (count * _SAMPLES))
         sample = sorted(entry.touched_at for entry in entries[::step])

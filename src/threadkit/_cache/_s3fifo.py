@@ -47,19 +47,21 @@ class S3FifoOrder:
         self._entries = entries
         self._small: deque[Entry] = deque()
         self._main: deque[Entry] = deque()
-        self._ghosts: OrderedDict[Hashable, None] = OrderedDict()  # in order of eviction
+        self._ghosts: OrderedDict[Hashable, Entry | None] = OrderedDict()  # in order of eviction
         self._small_weight: float = 0
         self._main_weight: float = 0
 
-    def added(self, entry: Entry) -> None:
-        """Queue a new entry: in the main queue if its key was evicted a short while ago."""
+    def admit(self, entry: Entry) -> None:
+        """Choose the queue of an entry that will be added: main if its key was evicted lately."""
         entry.seen_at = entry.touched_at
-        entry.probation = entry.key not in self._ghosts
+        entry.probation = self._ghosts.pop(entry.key, entry) is entry
+
+    def added(self, entry: Entry) -> None:
+        """Queue an entry that is in the cache now. Runs no code of keys."""
         if entry.probation:
             self._small.append(entry)
             self._small_weight += entry.weight
         else:
-            self._ghosts.pop(entry.key, None)
             self._main.append(entry)
             self._main_weight += entry.weight
         if len(self._small) + len(self._main) > 2 * len(self._entries()) + 64:
@@ -79,10 +81,10 @@ class S3FifoOrder:
         else:
             self._main_weight += change
 
-    def victim(self, now: float, spare: Entry | None = None) -> Entry | None:
+    def victim(self, spare: Entry | None = None) -> Entry | None:
         """The entry to evict next, not `spare`, or None if `STEPS` looks did not find one.
 
-        The caller removes it. An empty cache has no victim and must not ask.
+        The caller removes it.
         """
         if not self._small and not self._main:
             self._main.extend(self._entries())  # re-entrant calls took what a queue promised

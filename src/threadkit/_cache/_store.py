@@ -268,12 +268,30 @@ class Store(Generic[K, V]):
             entry.key = key
             entry.weight = weight
             self._date(entry, limits, now)
-            if self._entries.setdefault(key, entry) is entry:
-                break
+            if self._tracker is not None:
+                self._tracker.admit(entry)
+            if self._add_locked(entry, weight):
+                return
+
+    def _add_locked(self, entry: Entry, weight: float) -> bool:
+        """Put a new entry into the dict. False if a re-entrant call got in between: start again.
+
+        An entry belongs to whom `setdefault` or `pop` gave it; that one accounts for it.
+        """
+        entries, tracker = self._entries, self._tracker
         if self._weigher is not None:
             self._weight += weight
-        if self._tracker is not None:
-            self._tracker.added(entry)
+        is_in = entries.setdefault(entry.key, entry) is entry
+        if is_in and entries is not self._entries:
+            # Cleared meanwhile: with our entry, which then is done with, or before it came.
+            if entries.pop(entry.key, None) is not entry:
+                return True
+            is_in = False
+        if not is_in and self._weigher is not None:
+            self._weight -= weight
+        if is_in and tracker is not None:
+            tracker.added(entry)
+        return is_in
 
     def _clear_place_locked(
         self, key: K, value: V, limits: Limits, weight: float, now: float
@@ -324,7 +342,8 @@ class Store(Generic[K, V]):
         old = entry.value
         entry.value = value
         self._date(entry, limits, now)
-        if self._entries.get(entry.key) is not entry:
+        entries = self._entries
+        if entries.get(entry.key) is not entry or entries is not self._entries:
             return False
         self._counts[REPLACED] += 1
         self._removed.append((entry.key, old, REPLACED))
@@ -344,7 +363,7 @@ class Store(Generic[K, V]):
         self._evict_order: LruOrder | S3FifoOrder
         self._tracker: S3FifoOrder | None = None  # told of every entry that comes or goes
         if self._policy == "lru":
-            self._evict_order = self._lru = LruOrder(self._entries.values)
+            self._evict_order = self._lru = LruOrder(self._entries.values, self._clock)
         else:
             self._evict_order = self._tracker = S3FifoOrder(self._entries.values)
 
@@ -360,9 +379,8 @@ class Store(Generic[K, V]):
         spare: Entry | None = None,
     ) -> None:
         """Evict until `weight` more fits, or until the order needs more time to say who goes."""
-        entries, order = self._entries, self._evict_order
-        while entries and self._total() + weight > self._maxsize:
-            victim = order.victim(now, spare)
+        while self._entries and self._total() + weight > self._maxsize:
+            victim = self._evict_order.victim(spare)
             if victim is not None:
                 self._remove_locked(victim, EVICTED, now)
             elif self._total() + weight <= self._maxsize * (1 + surplus):
@@ -383,10 +401,10 @@ class Store(Generic[K, V]):
 
         An entry that was past its deadline is said to have expired, whoever removes it.
         """
-        key = entry.key
+        key, tracker = entry.key, self._tracker
         found = self._entries.pop(key, None)
         if found is not entry:
-            if found is not None:  # re-entrant code put the key again: that is another entry
+            if found is not None:  # the key was put again: that is another entry
                 self._put_back_locked(found)
             return False
         if entry.fresh_until <= now and entry.deadline() <= now:
@@ -398,8 +416,8 @@ class Store(Generic[K, V]):
             self._weight -= entry.weight
         self._counts[cause] += 1
         self._removed.append((key, value, cause))
-        if self._tracker is not None:
-            self._tracker.removed(entry)
+        if tracker is not None:
+            tracker.removed(entry)
         return True
 
     def _put_back_locked(self, entry: Entry) -> None:
@@ -417,15 +435,18 @@ class Store(Generic[K, V]):
         old, self._entries = self._entries, {}
         self._begin_order()
         self._earliest = NEVER
-        if self._weigher is not None:
-            self._weight -= sum(entry.weight for entry in old.values())
-        told = [
-            (entry.key, entry.value, EXPIRED if entry.deadline() <= now else CLEARED)
-            for entry in old.values()
-        ]
-        expired = sum(cause == EXPIRED for _, _, cause in told)
-        self._counts[EXPIRED] += expired
-        self._counts[CLEARED] += len(told) - expired
+        told: list[tuple[K, V, int]] = []
+        while old:
+            try:
+                key, entry = old.popitem()  # what somebody else pops is not ours
+            except KeyError:
+                break
+            if self._weigher is not None:
+                self._weight -= entry.weight
+            cause = EXPIRED if entry.deadline() <= now else CLEARED
+            self._counts[cause] += 1
+            told.append((key, entry.value, cause))
+        told.reverse()
         return told
 
     # -- expiring -----------------------------------------------------------------------------
@@ -507,6 +528,7 @@ class Store(Generic[K, V]):
         self._begin_order()
         if self._tracker is not None:
             for entry in self._entries.values():
+                self._tracker.admit(entry)
                 self._tracker.added(entry)
         if self._weigher is not None:
             self._weight = sum(entry.weight for entry in self._entries.values())

@@ -230,8 +230,8 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         entry.touched_at = now = clock()
         entry.fresh_until = deadline = now + self._lifetime
         entries = self._entries
-        if entries.setdefault(key, entry) is not entry:
-            self._put(key, value, None, None, now)
+        if entries.setdefault(key, entry) is not entry or entries is not self._entries:
+            self._put_over(entries, entry, now)
             return
         victim: Entry | None = None
         if not self._flights and deadline >= self._earliest:
@@ -268,6 +268,12 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             self._store_locked(key, value, own, weight, self._clock() if now is None else now)
         finally:
             self._leave()
+
+    def _put_over(self, entries: dict[K, Entry], entry: Entry, now: float) -> None:
+        """Finish a put without the lock that found an entry, or whose dict `clear` took away."""
+        found = entries.get(entry.key)
+        if found is not entry or entries.pop(entry.key, None) is entry:
+            self._put(entry.key, entry.value, None, None, now)
 
     def _finish_put(self, entry: Entry, victim: Entry | None, now: float) -> None:
         """Do what a put without the lock could not, for an entry that is in already.

@@ -1,0 +1,371 @@
+"""User code that uses the cache from inside the cache never hangs it and never breaks it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+
+import pytest
+
+from threadkit import TTLCache
+
+WAIT = 20
+POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
+
+
+def within_time(call):
+    """Run `call` in a thread, and fail instead of hanging."""
+    errors = []
+
+    def run():
+        try:
+            call()
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    assert not thread.is_alive(), "it hangs"
+    if errors:
+        raise errors[0]
+
+
+def check(cache):
+    """What holds whatever happened: the numbers agree with what is there."""
+    entries = list(cache._entries.values())
+    assert len(entries) <= cache.maxsize
+    if cache._weigher is not None:
+        assert cache.statistics().weight == pytest.approx(sum(entry.weight for entry in entries))
+    assert all(cache._entries[entry.key] is entry for entry in entries)
+    assert cache._depth == 0
+    for number in range(200):  # and it goes on working
+        cache[("after", number)] = 1
+        assert cache[("after", number)] == 1
+
+
+def use(cache, turn):
+    """One of everything, in turn."""
+    key = ("inner", turn % 7)
+    operations = [
+        lambda: cache.put(key, turn),
+        lambda: cache.get(key),
+        lambda: cache.pop(key, None),
+        lambda: cache.load(key, lambda _key: turn),
+        lambda: cache.setdefault(key, turn),
+        lambda: len(cache),
+        lambda: list(cache),
+        cache.statistics,
+        lambda: cache.invalidate_if(lambda k, _value: k == key),
+        lambda: cache.touch(key),
+        lambda: cache.resize(5 + turn % 3),
+        lambda: cache.coldest(2),
+        cache.clear,
+    ]
+    operations[turn % len(operations)]()
+
+
+class Keys:
+    """Keys of one hash bucket whose `__eq__` and `__hash__` use the cache."""
+
+    def __init__(self, cache, *, in_eq, in_hash):
+        self.cache, self.in_eq, self.in_hash = cache, in_eq, in_hash
+        self.turn = 0
+        self.inside = False
+
+    def disturb(self, enabled):
+        if enabled and not self.inside:
+            self.inside = True
+            self.turn += 1
+            try:
+                use(self.cache, self.turn)
+            finally:
+                self.inside = False
+
+    def key(self, number):
+        keys = self
+
+        class Key:
+            def __hash__(self):
+                keys.disturb(keys.in_hash)
+                return 5
+
+            def __eq__(self, other):
+                keys.disturb(keys.in_eq)
+                return getattr(other, "number", None) == number
+
+        key = Key()
+        key.number = number
+        return key
+
+
+@POLICIES
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize(("in_eq", "in_hash"), [(True, False), (False, True), (True, True)])
+def test_keys_that_use_the_cache_when_compared_or_hashed(policy, weighed, in_eq, in_hash):
+    # cachebox deadlocks
+    def scenario():
+        cache = TTLCache(
+            6,
+            60,
+            policy=policy,
+            weigher=(lambda _key, _value: 1) if weighed else None,
+        )
+        keys = Keys(cache, in_eq=in_eq, in_hash=in_hash)
+        for turn in range(400):
+            key = keys.key(turn % 9)
+            cache.put(key, turn)
+            cache.get(keys.key(turn % 5))
+            cache.load(keys.key(turn % 4), lambda _key: 1)
+            cache.pop(keys.key(turn % 3), None)
+        keys.in_eq = keys.in_hash = False
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+@POLICIES
+def test_values_whose_finalizer_uses_the_cache(policy):
+    # cachebox deadlocks
+    def scenario():
+        cache = TTLCache(6, 60, policy=policy, weigher=lambda _key, _value: 1)
+        turns = iter(range(10_000))
+        freed = []
+
+        class Value:
+            def __del__(self):
+                freed.append(1)
+                use(cache, next(turns))
+
+        for turn in range(300):
+            cache.put(turn % 9, Value())
+            cache.pop(turn % 4, None)
+            if turn % 50 == 0:
+                cache.clear()
+        cache.clear()
+        gc.collect()
+        assert len(freed) == 300
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+def test_a_finalizer_that_waits_for_a_thread_that_uses_the_cache():
+    """Values are freed outside the lock: else the other thread would wait for it for ever."""
+
+    def scenario():
+        cache = TTLCache(2, 60)
+
+        class Value:
+            def __del__(self):
+                thread = threading.Thread(target=lambda: cache.put("x", 1))
+                thread.start()
+                thread.join(WAIT)
+                done.append(not thread.is_alive())
+
+        done = []
+        for turn in range(10):
+            cache[turn] = Value()
+        cache[9] = 1
+        cache.pop(8, None)
+        cache.put(9, Value())
+        cache.clear()
+        assert len(done) == 11
+        assert all(done)
+
+    within_time(scenario)
+
+
+@POLICIES
+def test_a_finalizer_run_by_the_collector_inside_a_critical_section(policy):
+    """Each allocation may run the collector. A plain lock deadlocks here (seen on 3.11)."""
+
+    def scenario():
+        cache = TTLCache(6, 60, policy=policy, weigher=lambda _key, _value: 1)
+        turns = iter(range(10**9))
+        runs = []
+
+        class Loop:
+            def __init__(self):
+                self.itself = self
+
+            def __del__(self):
+                if not done:
+                    runs.append(1)
+                    use(cache, next(turns))
+
+        done = []
+        threshold = gc.get_threshold()
+        gc.set_threshold(1, 2, 2)
+        try:
+            for turn in range(1500):
+                Loop()
+                cache.put(turn % 9, turn)
+                cache.get(turn % 5)
+                cache.load(turn % 7, lambda _key: [1])
+                cache.pop(turn % 4, None)
+        finally:
+            gc.set_threshold(*threshold)
+        done.append(1)
+        gc.collect()
+        assert len(runs) > 100
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+@POLICIES
+def test_a_call_at_every_line_of_the_cache(policy):
+    """What a signal handler or the collector may do anywhere, done everywhere once."""
+
+    def scenario():
+        from threadkit._cache import _lru, _s3fifo, _store, _ttl
+
+        files = {module.__file__ for module in (_lru, _s3fifo, _store, _ttl)}
+        cache = TTLCache(6, 60, policy=policy, weigher=lambda _key, _value: 1)
+        state = {"turn": 0, "inside": False, "lines": set()}
+
+        def trace(frame, event, _argument):
+            if frame.f_code.co_filename not in files:
+                return None
+            if event == "line" and not state["inside"]:
+                state["inside"] = True
+                state["turn"] += 1
+                state["lines"].add((frame.f_code.co_filename, frame.f_lineno))
+                try:
+                    use(cache, state["turn"])
+                finally:
+                    state["inside"] = False
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for turn in range(250):
+                cache.put(turn % 9, turn)
+                cache.get(turn % 5)
+                cache.pop(turn % 4, None)
+                cache.load(turn % 7, lambda _key: 1)
+        finally:
+            sys.settrace(before)
+        assert len(state["lines"]) > 60
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+def test_a_plain_put_interrupted_at_every_line():
+    def scenario():
+        from threadkit._cache import _ttl
+
+        code = TTLCache.put.__code__
+        cache = TTLCache(6, 60)
+        state = {"turn": 0, "inside": False}
+
+        def trace(frame, event, _argument):
+            if frame.f_code is not code:
+                return None
+            if event == "line" and not state["inside"]:
+                state["inside"] = True
+                state["turn"] += 1
+                try:
+                    use(cache, state["turn"])
+                finally:
+                    state["inside"] = False
+            return trace
+
+        assert _ttl.__file__ == code.co_filename
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            for turn in range(600):
+                cache.put(turn % 17, turn)
+        finally:
+            sys.settrace(before)
+        assert state["turn"] > 5000
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+def test_a_weigher_a_loader_a_predicate_and_a_listener_that_use_the_cache():
+    def scenario():
+        turns = iter(range(10**9))
+        depth, stop = [], []
+
+        def disturb(*_arguments):
+            if len(depth) < 2 and not stop:
+                depth.append(1)
+                try:
+                    use(cache, next(turns))
+                finally:
+                    depth.pop()
+            return 1
+
+        cache = TTLCache(6, 60, weigher=disturb, on_remove=disturb)
+        for turn in range(300):
+            cache.put(turn % 9, turn)
+            if turn % 3 == 0:
+                cache.load(("loaded", turn), disturb)
+            cache.invalidate_if(lambda key, _value: disturb() and key == 3)
+        stop.append(1)
+        cache.resize(6)
+        check(cache)
+
+    within_time(scenario)
+
+
+def test_a_listener_that_puts_for_each_removal_does_not_hang_the_caller():
+    """Each put evicts, each eviction is heard, each hearing puts: this has no end of itself."""
+
+    def scenario():
+        heard = []
+
+        def listen(key, _value, _cause):
+            heard.append(key)
+            if not stop:
+                cache.put(len(heard) + 1_000_000, 1)
+
+        stop = []
+        cache = TTLCache(3, on_remove=listen)
+        for number in range(4):
+            cache[number] = 1  # returns, and the sweeper tells on
+        stop.append(1)
+        cache.clear()
+        deadline = threading.Event()
+        while cache._removed and not deadline.wait(0.01):
+            pass
+        numbers = cache.statistics()
+        assert len(heard) == numbers.evicted + numbers.cleared
+        assert len(heard) == len(set(heard))
+
+    within_time(scenario)
+
+
+def test_an_eq_that_raises_leaves_the_cache_usable():
+    class Bad:
+        def __hash__(self):
+            return 5
+
+        def __eq__(self, other):
+            raise RuntimeError("no")
+
+    cache = TTLCache(4, 60)
+    cache[Bad()] = 1
+    for call in (
+        lambda: cache.put(Bad(), 1),
+        lambda: cache.get(Bad()),
+        lambda: cache.load(Bad(), str),
+        lambda: cache.pop(Bad()),
+    ):
+        with pytest.raises(RuntimeError, match="no"):
+            call()
+    assert not cache._flights
+    cache.clear()
+    check(cache)
