@@ -22,7 +22,7 @@ import pytest
 
 from threadkit import DynamicThreadPool, Future
 from threadkit._futures import future_type
-from threadkit.testing import explore
+from threadkit.testing import ScheduleFailed, explore
 
 STANDARD = "concurrent.futures._base"
 PREEMPT = ["threadkit._pool._worker", "threadkit._futures", STANDARD]
@@ -354,3 +354,39 @@ def test_under_many_schedules(name):
     explored = explore(function, 150, preempt=PREEMPT, **options)
     assert explored.schedules == 150
     assert explored.distinct > 75
+
+
+# -- the schedules themselves --------------------------------------------------------------
+
+
+class NoLock:
+    """A publish lock that keeps nobody out."""
+
+    def acquire(self, blocking=True, timeout=-1):
+        return True
+
+    __enter__ = acquire
+
+    def release(self):
+        """Nothing was acquired."""
+
+    def __exit__(self, *exc_info):
+        """Nothing was acquired."""
+
+
+@pytest.mark.parametrize("name", ["finish_against_result", "finish_against_wait_for_all"])
+def test_a_missing_publish_lock_is_found(name, monkeypatch):
+    def without_lock(runtime):
+        kind = future_type(runtime)
+        kind._publish = NoLock()
+        return kind
+
+    monkeypatch.setattr("threadkit._pool._crew.future_type", without_lock)
+    with pytest.raises(ScheduleFailed):
+        explore(SCENARIOS[name][0], 600, preempt=PREEMPT)
+
+
+def test_a_claim_that_does_not_ask_the_canceller_is_found(monkeypatch):
+    monkeypatch.setattr(Future, "_claim", lambda future: True)
+    with pytest.raises(ScheduleFailed):
+        explore(SCENARIOS["cancel_against_claim_with_a_waiter"][0], 600, preempt=PREEMPT)

@@ -921,3 +921,31 @@ def test_under_many_schedules(name, request):
     explored = explore(function, 150, preempt=PREEMPT, **options)
     assert explored.schedules == 150
     assert explored.distinct > 75
+
+
+def test_a_worker_that_parks_without_a_second_look_is_found(monkeypatch):
+    def rest(crew, me, now):
+        if crew.closing and not crew.backlog.ready():
+            return False
+        me.since = now
+        crew.parked.append(me)
+        me.sleep()
+        return True
+
+    monkeypatch.setattr("threadkit._pool._worker._rest", rest)
+    with pytest.raises(ScheduleFailed):
+        explore(one_worker_keeps_the_order, 300, preempt=PREEMPT)
+
+
+def test_a_backlog_that_is_looked_at_and_then_taken_from_is_found(monkeypatch):
+    def take(backlog):
+        tasks = next(filter(None, backlog._levels), None)
+        if tasks is None:
+            raise IndexError
+        head = tasks[0]
+        tasks.popleft()
+        return head
+
+    monkeypatch.setattr("threadkit._pool._backlog.LevelBacklog.take", take)
+    with pytest.raises(ScheduleFailed):
+        explore(two_workers_take_from_levels, 1_000, preempt=[take])

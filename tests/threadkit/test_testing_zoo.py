@@ -508,7 +508,7 @@ def sized(schedule, cured):
         return schedule
     sim = SimRuntime(0, schedule=Uniform(line_gap=1), preempt=lineage(cured))
     sim.run(lambda: cured(sim).scenario(sim))
-    return replace(schedule, steps=sim.steps)
+    return replace(schedule, steps=sim.choices)
 
 
 def main(rounds=20):

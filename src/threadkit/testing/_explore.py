@@ -133,7 +133,7 @@ def _measured(
         return rule
     sim = SimRuntime(0, schedule=Uniform(line_gap=1), **options)  # counts each line
     _run(scenario, sim, options)
-    return replace(rule, steps=max(sim.steps, 1))
+    return replace(rule, steps=max(sim.choices, 1))
 
 
 def _run(

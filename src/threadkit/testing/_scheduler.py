@@ -122,6 +122,7 @@ class Scheduler:
         self.now = 0.0
         self.cpu = 0.0  # virtual seconds burnt by all threads
         self.steps = 0
+        self.choices = 0  # of the steps, those at which more than one thread could go on
         self.fingerprint = 0
         self.actors: list[Actor] = []
         self.runnable: list[Actor] = []  # includes the current one
@@ -153,6 +154,8 @@ class Scheduler:
         self.steps += 1
         if self.steps > self._max_steps:
             self._give_up()
+        if len(self.runnable) > 1:
+            self.choices += 1
         if self.stall_ratio and self.random.random() < self.stall_ratio:
             self._advance()
         chosen = self.chooser.choose(self.runnable, me)
@@ -169,6 +172,8 @@ class Scheduler:
         self.steps += lines
         if self.steps > self._max_steps:
             self._give_up()
+        if len(self.runnable) > 1:
+            self.choices += lines
         chosen = self.chooser.preempt(self.runnable, me, lines)
         return None if chosen is me else chosen
 

@@ -103,8 +103,9 @@ class Pct:
     Args:
         depth: Ordering constraints of the bugs looked for, 1 or more. More than needed costs
             little, fewer find nothing.
-        steps: Steps a run is expected to take, over which the change points are spread. None: each
-            run draws a power of two; `explore` measures it.
+        steps: Steps with a choice (more than one thread can run) that a run is expected to take,
+            over which the change points are spread. None: each run draws a power of two; `explore`
+            measures it.
     """
 
     depth: int = 5
@@ -133,12 +134,14 @@ class _PctChooser:
         return self.preempt(runnable, me, 1)
 
     def preempt(self, runnable: list[Actor], me: Actor | None, lines: int) -> Actor:
+        if len(runnable) == 1:
+            return runnable[0]  # no choice, no step
         self._step += lines
         while self._changes and self._changes[-1] <= self._step:
             self._changes.pop()
             if me is not None:
                 me.priority = -self._random()
-        return runnable[0] if len(runnable) == 1 else max(runnable, key=_priority)
+        return max(runnable, key=_priority)
 
     def lines(self) -> int:
         if not self._changes:

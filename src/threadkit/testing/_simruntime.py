@@ -141,6 +141,11 @@ class SimRuntime:
         return self._scheduler.steps
 
     @property
+    def choices(self) -> int:
+        """Of the steps, those at which more than one thread could go on."""
+        return self._scheduler.choices
+
+    @property
     def fingerprint(self) -> int:
         """A number of the schedule so far: equal in two runs that took the same turns."""
         return self._scheduler.fingerprint
