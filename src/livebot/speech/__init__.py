@@ -4,12 +4,14 @@
 * `engines`: what an engine is; how its output is judged.
 * `process` and `worker`: pyttsx3 in a process of its own, killed when it hangs.
 * `espeak`: espeak-ng's library and voices, and the engine that calls it in this process.
+* `piper`: Piper's neural voices, where the package and a voice are installed.
 * `batch`: many texts at once, each result in its own place.
 * `service`: SpeechService, which the synthesis threads call.
 """
 
 from livebot.speech.engines import Engine, Speech, SpeechError, Voice
 from livebot.speech.espeak import EspeakEngine
+from livebot.speech.piper import PiperEngine
 from livebot.speech.process import Pyttsx3Process
 from livebot.speech.service import SpeechService, SpeechStatistics
 from livebot.speech.text import Language, language_of, normalised
@@ -18,6 +20,7 @@ __all__ = [
     "Engine",
     "EspeakEngine",
     "Language",
+    "PiperEngine",
     "Pyttsx3Process",
     "Speech",
     "SpeechError",
