@@ -88,6 +88,8 @@ class Viewer:
             elif isinstance(event, Frame):
                 self._take(event, now)
         self._flush_protocol()
+        if self._protocol.handshake_exc is not None:
+            self.gone = True  # it speaks something else, or was refused: what was written is sent
         return len(data)
 
     def _shake_hands(self, request: Request) -> None:
