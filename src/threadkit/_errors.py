@@ -39,6 +39,7 @@ __all__ = [
     "RestartsExhausted",
     "Retry",
     "Severity",
+    "StartTimeout",
     "StartupError",
     "StopTimeout",
     "StorageFailed",
@@ -328,6 +329,17 @@ class StartupError(LifecycleError, ExceptionGroup[Exception]):
     def derive(self, excs: Sequence[Exception]) -> ExceptionGroup[Exception]:  # type: ignore[override]
         """A group of some of the causes, for `except*` and `split`."""
         return ExceptionGroup(self.message, excs)
+
+
+class StartTimeout(LifecycleError, TimeoutError):
+    """Raised when a component was not ready in time. Should it start later, it is stopped."""
+
+    severity = Severity.CRITICAL
+    retry = Retry.IF_IDEMPOTENT
+
+    def __init__(self, *, component: str, timeout: float) -> None:
+        super().__init__(f"{component} was not ready within {timeout:g} s", component=component)
+        self.timeout = timeout
 
 
 class StopTimeout(LifecycleError, TimeoutError):

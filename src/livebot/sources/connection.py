@@ -169,7 +169,8 @@ class Connection:
             opened = self._socket
         if opened is not None:
             opened.abort()
-        if self._thread.ident == self._runtime.get_ident():
+        # A thread that has ended leaves its number to another, which may be the caller's.
+        if self._thread.ident == self._runtime.get_ident() and self._thread.is_alive():
             return False
         if self._thread.ident is not None:
             self._thread.join(_STOP_WITHIN)

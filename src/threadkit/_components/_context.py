@@ -1,0 +1,198 @@
+"""What one instance of a component sees of its manager, and what fences it off once replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, Generic, Protocol, TypeVar
+
+from threadkit._errors import Superseded
+from threadkit._queues import MessageQueue
+from threadkit._queues._store import NOTHING
+from threadkit._runtime import Runtime
+
+T = TypeVar("T")
+
+
+class Supervisor(Protocol):
+    """What a context tells; each is one put into a queue."""
+
+    def post_ready(self, ctx: Context, /) -> None: ...
+    def post_failure(self, ctx: Context, exc: BaseException, /) -> None: ...
+    def post_end(self, ctx: Context, /) -> None: ...
+    def generation_of(self, name: str, /) -> int: ...
+
+
+class Context:
+    """What one instance of a component is told by its manager, and tells it.
+
+    A thread cannot be killed. When a component is replaced, the context of the old instance is
+    superseded: whatever passes through it raises `Superseded` from then on, so an instance that
+    hung and comes back cannot disturb its successor.
+
+    Thread safety: all methods may be called from any thread.
+
+    Attributes:
+        name: The component's name.
+        generation: How many instances there were, this one included.
+        stop_by: The monotonic instant by which it should have stopped; None before it is asked.
+        final: Whether no instance will follow; known once it is asked to stop.
+    """
+
+    def __init__(
+        self, name: str, generation: int, supervisor: Supervisor, runtime: Runtime
+    ) -> None:
+        self.name = name
+        self.generation = generation
+        self.stop_by: float | None = None
+        self.final = True
+        self._supervisor = supervisor
+        self._monotonic = runtime.monotonic
+        self._stopping = runtime.event()
+        self._settled = runtime.event()  # ready, ended, or not wanted any more
+        self._superseded = False
+        self._beat: tuple[float, str | None] = (runtime.monotonic(), None)
+
+    @property
+    def stopping(self) -> bool:
+        """True once this instance was asked to stop."""
+        return self._stopping.is_set()
+
+    def sleep(self, seconds: float) -> bool:
+        """Wait for `seconds`, or until asked to stop. True means: go on.
+
+        Blocks: for at most `seconds`.
+        """
+        return not self._stopping.wait(seconds)
+
+    def wait_stopping(self, timeout: float | None = None) -> bool:
+        """Wait until asked to stop; whether that was within `timeout` seconds.
+
+        Blocks: up to `timeout`.
+        """
+        return self._stopping.wait(timeout)
+
+    def ready(self) -> None:
+        """Say that this instance is ready, where `start` has not returned yet."""
+        self._settled.set()
+        self._supervisor.post_ready(self)
+
+    def beat(self, label: str | None = None) -> None:
+        """Say that this instance is alive, and what it is at. Feeds its watchdog.
+
+        Raises:
+            Superseded: This instance was replaced.
+        """
+        self._beat = (self._monotonic(), label)
+        self.check()
+
+    def fail(self, exc: BaseException) -> None:
+        """Say that this instance cannot go on: it is stopped, and restarted by its rule."""
+        self._supervisor.post_failure(self, exc)
+
+    def check(self) -> None:
+        """Make sure this instance was not replaced.
+
+        Raises:
+            Superseded: It was.
+        """
+        if self._superseded:
+            current = self._supervisor.generation_of(self.name)
+            raise Superseded(component=self.name, generation=self.generation, current=current)
+
+    def queue(self, queue: MessageQueue[T]) -> FencedQueue[T]:
+        """The putting end of `queue`, which raises `Superseded` once this instance was replaced.
+
+        A put that waits for room when that happens puts nothing.
+        """
+        return FencedQueue(queue, self)
+
+    @property
+    def last_beat(self) -> tuple[float, str | None]:
+        """The monotonic instant and label of the last `beat`, or of the instance's creation."""
+        return self._beat
+
+    def ask_to_stop(self, stop_by: float, *, final: bool) -> None:
+        """For the manager: let `stopping` be true from now on."""
+        self.stop_by = stop_by
+        self.final = final
+        self._stopping.set()
+        self._settled.set()
+
+    def supersede(self) -> None:
+        """For the manager: fence this instance off."""
+        self._superseded = True
+        self._stopping.set()
+        self._settled.set()
+
+    @property
+    def is_settled(self) -> bool:
+        """For services: whether `wait_settled` is over."""
+        return self._settled.is_set()
+
+    def settle(self) -> None:
+        """For services: it has ended."""
+        self._settled.set()
+
+    def wait_settled(self) -> None:
+        """For services: wait until it is ready, has ended, or is not wanted any more."""
+        self._settled.wait()
+
+    def end(self) -> None:
+        """For services: the function has returned."""
+        self._supervisor.post_end(self)
+
+    def __repr__(self) -> str:
+        state = "superseded" if self._superseded else "stopping" if self.stopping else "current"
+        return f"<Context of {self.name}, generation {self.generation}: {state}>"
+
+
+class FencedQueue(Generic[T]):
+    """The putting end of a MessageQueue, as one instance of a component sees it.
+
+    Every attempt to put, also of a put that has waited for room, first makes sure that the
+    instance was not replaced. An instance that is replaced in the very moment of its put counts
+    as replaced after it.
+
+    It is built from the queue's own private steps: only between them is there no gap in which a
+    put that waits could outlive its instance.
+
+    Thread safety: as the queue's.
+    """
+
+    def __init__(self, queue: MessageQueue[T], ctx: Context) -> None:
+        self._queue = queue
+        self._ctx = ctx
+
+    def put(
+        self,
+        item: T,
+        priority: int = 0,
+        *,
+        ttl: float | None = None,
+        key: Hashable = None,
+        timeout: float | None = None,
+    ) -> None:
+        """`MessageQueue.put`, or Superseded."""
+        queue, check = self._queue, self._ctx.check
+        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
+
+        def attempt(waiter: Any = None) -> Any:
+            check()
+            return queue._offer(item, priority, lifetime, key, waiter)  # noqa: SLF001
+
+        try:
+            if attempt() is NOTHING and (
+                queue._rejects()  # noqa: SLF001
+                or queue._putters.block(attempt, timeout) is NOTHING  # noqa: SLF001
+            ):
+                raise queue._full()  # noqa: SLF001
+        except Superseded:
+            queue._pass_on_room(True)  # noqa: SLF001 - the room it was woken for, to the next
+            raise
+
+    def put_nowait(
+        self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
+    ) -> None:
+        """`MessageQueue.put_nowait`, or Superseded."""
+        self._ctx.check()
+        self._queue.put_nowait(item, priority, ttl=ttl, key=key)

@@ -1,0 +1,568 @@
+"""ComponentManager: the door to supervision."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import queue
+import signal
+import warnings
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, get_args
+
+from typing_extensions import Self
+
+from threadkit._cache import TTLCache
+from threadkit._components._context import Context
+from threadkit._components._events import ComponentEvent, EventFeed, Listener
+from threadkit._components._graph import closure, plan_order
+from threadkit._components._handle import Handle
+from threadkit._components._parts import (
+    CachePart,
+    GroupPart,
+    HasFigures,
+    PoolPart,
+    Service,
+    maker_of,
+)
+from threadkit._components._reports import ComponentReport, ManagerReport
+from threadkit._components._rules import (
+    Backoff,
+    Component,
+    Intensity,
+    OnExhausted,
+    Options,
+    Probe,
+    RestartRule,
+    Scope,
+    check_choice,
+)
+from threadkit._components._states import ComponentState
+from threadkit._components._supervisor import StartRound, Supervisor, running
+from threadkit._errors import LifecycleError, StartupError
+from threadkit._failures import ErrorLog
+from threadkit._platform import signal_wait_slice
+from threadkit._pool import DynamicThreadPool
+from threadkit._runtime import REAL, Runtime
+
+_LISTENER_GRACE = 1.0  # seconds listeners may hold up the end of a stop
+_EXIT_BUDGET = 5.0  # seconds managers nobody stopped may hold up the interpreter's exit
+
+
+class ComponentManager:
+    """Owns components: starts them in dependency order, watches, restarts and stops them.
+
+    >>> class Microphone:
+    ...     def start(self, ctx): print("microphone on")
+    ...     def stop(self, ctx): print("microphone off")
+    >>> class Recorder:
+    ...     def start(self, ctx): print("recording")
+    ...     def stop(self, ctx): print("recorded")
+    >>> manager = ComponentManager("studio")
+    >>> _ = manager.add("recorder", Recorder(), needs=["microphone"])
+    >>> _ = manager.add("microphone", Microphone())
+    >>> with manager:
+    ...     print("on air")
+    microphone on
+    recording
+    on air
+    recorded
+    microphone off
+
+    States: see `ComponentState`. A component starts as soon as all it needs are ready, beside
+    others; it stops as soon as all that need it have. One that fails while the manager starts
+    takes back all that was started. One that fails later is restarted by its rule, after a delay
+    that grows; more restarts than `intensity` allows are the manager's failure.
+
+    Thread safety: `add` and its kin before `start`; every other method from any thread. All
+    decisions are made by one thread, which sleeps while nothing happens; components are called
+    on threads of their own, so that one that hangs holds up nobody else.
+
+    Lifetime: `start`, then `stop`; then it may be started again, unless it owns pools, which do
+    not open again. `with` does both. A manager that is dropped while it runs warns and stops; one
+    that runs at interpreter exit is stopped within 5 s.
+
+    Args:
+        name: Names the manager in reports and errors, and its threads.
+        intensity: How many restarts it puts up with.
+        on_exhausted: What more of them mean. "escalate": the manager stops; as part of another it
+            has failed there, and is restarted by its rule there; `run` ends with exit code 1.
+            "stop_group": the same without telling the outer manager. "give_up": only the component
+            stays down.
+        errors: Where failures are recorded; by default the logger `threadkit.components`.
+        runtime: Where clock, locks and threads come from.
+
+    Raises:
+        ValueError: `on_exhausted` is none of these.
+    """
+
+    def __init__(
+        self,
+        name: str = "app",
+        *,
+        intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        on_exhausted: OnExhausted = "escalate",
+        errors: ErrorLog | None = None,
+        runtime: Runtime = REAL,
+    ) -> None:
+        check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
+        self.name = name
+        self._errors = errors
+        self._runtime = runtime
+        self._requests = runtime.simple_queue()  # signals, None, and _OVER; put is signal-safe
+        self._feed = EventFeed(name, runtime)
+        self._supervisor = Supervisor(
+            name,
+            intensity=intensity,
+            on_exhausted=on_exhausted,
+            errors=errors,
+            feed=self._feed,
+            runtime=runtime,
+        )
+        self._pools: dict[str, DynamicThreadPool] = {}
+        self._caches: dict[str, TTLCache[Any, Any]] = {}
+        self._groups: dict[str, ComponentManager] = {}
+        # Guards starting against starting and adding; held while the graph is checked.
+        self._lock = runtime.lock()
+        weakref.finalize(self, _forgotten, name, self._supervisor).atexit = False
+
+    # -- building ---------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        component: Component | Callable[[], Component] | ComponentManager,
+        *,
+        needs: Iterable[str] = (),
+        start_timeout: float = 10.0,
+        stop_timeout: float = 10.0,
+        restart: RestartRule = "transient",
+        scope: Scope = "one",
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        essential: bool = False,
+        watchdog: float | None = None,
+        probe: Probe = Probe(),  # noqa: B008 - frozen
+    ) -> Handle:
+        """Put a component under this manager.
+
+        Args:
+            name: Unique among the manager's components.
+            component: Anything with `start(ctx)` and `stop(ctx)`; or a class or function that
+                makes one, which is called for each instance; or another manager.
+            needs: Names of components that must be ready before this one starts.
+            start_timeout: Seconds it may take to start. Should it start later, it is stopped.
+            stop_timeout: Seconds it may take to drain and stop before it is abandoned.
+            restart: "transient" after a failure, "permanent" also when it has ended by itself,
+                "temporary" never.
+            scope: What a restart takes along: "one", its "dependents", the whole "group".
+            backoff: How long it waits for a restart.
+            essential: Whether the whole manager stops when it is given up.
+            watchdog: Seconds without `ctx.beat()` after which it has failed; None: any time.
+            probe: How often its `health()` is asked, if it has one.
+
+        Raises:
+            ValueError: The name is taken, a duration is out of range, a word is not known.
+            TypeError: The component has no start or no stop.
+            RuntimeError: The manager is running.
+        """
+        if isinstance(component, ComponentManager):
+            return self._add_group(
+                name, component, needs=needs, start_timeout=start_timeout,
+                stop_timeout=stop_timeout, restart=restart, scope=scope, backoff=backoff,
+                essential=essential, watchdog=watchdog, probe=probe,
+            )  # fmt: skip
+        options = Options(
+            start_timeout, stop_timeout, restart, scope, backoff, essential, watchdog, probe
+        )
+        options.check(name)
+        handle = Handle(name, maker_of(name, component), tuple(needs), options)
+        with self._lock:
+            handles = self._supervisor.handles
+            if not self._supervisor.is_over:
+                raise RuntimeError(f"{self.name} was started: add {name!r} before start()")
+            if name in handles:
+                raise ValueError(f"{self.name} has a component named {name!r} already")
+            handles[name] = handle
+        return handle
+
+    def service(
+        self,
+        name: str,
+        fn: Callable[[Context], object],
+        *,
+        says_ready: bool = False,
+        **options: Any,
+    ) -> Handle:
+        """Put a function under this manager, which runs it on a thread of its own.
+
+        It should return soon after `ctx.stopping` becomes true; `ctx.sleep` and
+        `ctx.wait_stopping` wake for that. What it raises is its failure; when it returns by
+        itself it has ended, and what needs it goes on.
+
+        Args:
+            name: As in `add`; the thread's name is made of it.
+            fn: Called with the context, once for each instance.
+            says_ready: Whether it calls `ctx.ready()` when it is ready; by default it is at once.
+            options: As in `add`.
+        """
+        thread = f"{self.name}-{name}"
+
+        def make() -> Component:
+            return Service(thread, fn, says_ready=says_ready, runtime=self._runtime)
+
+        return self.add(name, make, **options)
+
+    def pool(
+        self,
+        name: str,
+        *,
+        needs: Iterable[str] = (),
+        stop_timeout: float = 5.0,
+        **options: Any,
+    ) -> DynamicThreadPool:
+        """Make a `DynamicThreadPool`, owned and stopped by this manager.
+
+        Args:
+            name: The component's name; its threads are named after it too.
+            needs: As in `add`.
+            stop_timeout: Seconds that running tasks get at the end; queued ones are cancelled.
+            options: Passed on to `DynamicThreadPool`.
+        """
+        options.setdefault("thread_name_prefix", name)
+        pool = DynamicThreadPool(runtime=self._runtime, **options)
+        part = PoolPart(pool, self._runtime)
+        self.add(name, part, needs=needs, stop_timeout=stop_timeout)
+        self._pools[name] = pool
+        return pool
+
+    def cache(self, name: str, *, needs: Iterable[str] = (), **options: Any) -> TTLCache[Any, Any]:
+        """Make a `TTLCache` that this manager knows of.
+
+        Args:
+            name: The component's and the cache's name.
+            needs: As in `add`.
+            options: Passed on to `TTLCache`.
+        """
+        cache: TTLCache[Any, Any] = TTLCache(name=name, runtime=self._runtime, **options)
+        self.add(name, CachePart(cache), needs=needs)
+        self._caches[name] = cache
+        return cache
+
+    def group(
+        self,
+        name: str,
+        *,
+        intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        on_exhausted: OnExhausted = "escalate",
+        **options: Any,
+    ) -> ComponentManager:
+        """Make a manager inside this one: a component here, with components of its own.
+
+        Args:
+            name: Its name here.
+            intensity: How many restarts the group puts up with by itself.
+            on_exhausted: What more of them mean.
+            options: As in `add`.
+        """
+        group = ComponentManager(
+            f"{self.name}/{name}",
+            intensity=intensity,
+            on_exhausted=on_exhausted,
+            errors=self._errors,
+            runtime=self._runtime,
+        )
+        self.add(name, group, **options)
+        return group
+
+    def _add_group(self, name: str, group: ComponentManager, **options: Any) -> Handle:
+        handle = self.add(name, GroupPart(group), **options)
+        self._groups[name] = group
+        return handle
+
+    @property
+    def pools(self) -> Mapping[str, DynamicThreadPool]:
+        """The pools made here and in groups, by name; those of groups as `group/name`."""
+        return self._registered(lambda manager: manager._pools)  # noqa: SLF001 - same class
+
+    @property
+    def caches(self) -> Mapping[str, TTLCache[Any, Any]]:
+        """The caches made here and in groups, by name; those of groups as `group/name`."""
+        return self._registered(lambda manager: manager._caches)  # noqa: SLF001 - same class
+
+    def _registered(self, own: Callable[[ComponentManager], dict[str, Any]]) -> dict[str, Any]:
+        found = dict(own(self))
+        for name, group in self._groups.items():
+            inner = group._registered(own)  # noqa: SLF001 - same class
+            found |= {f"{name}/{key}": value for key, value in inner.items()}
+        return found
+
+    # -- starting and stopping --------------------------------------------------------------
+
+    def start(self, timeout: float | None = None, only: Collection[str] = ()) -> None:
+        """Start every component, each as soon as all it needs are ready.
+
+        Args:
+            timeout: Seconds for all of them together; None: what their own timeouts allow.
+            only: Names of those to start, with all they need; by default all.
+
+        Raises:
+            DependencyCycle: Components need one another in a circle.
+            ValueError: A component needs a name nobody has, or `only` names one.
+            RuntimeError: The manager is running already.
+            StartupError: Components failed; those already started were stopped again.
+            LifecycleError: The manager was stopped meanwhile.
+
+        Blocks: up to `timeout`, and for the time that taking back needs.
+        """
+        round_ = self._begin_start(timeout, only)
+        try:
+            self._supervisor.wait_until(lambda: round_.has_ended, None)
+        except BaseException:  # a signal handler raised, e.g. KeyboardInterrupt
+            self.stop()
+            raise
+        self._raise_if_failed(round_)
+
+    def _begin_start(self, timeout: float | None = None, only: Collection[str] = ()) -> StartRound:
+        supervisor = self._supervisor
+        with self._lock:
+            if not supervisor.is_over:
+                raise RuntimeError(f"{self.name} was started already")
+            needs = {name: handle.needs for name, handle in supervisor.handles.items()}
+            order = plan_order(self.name, needs)
+            for name in only:
+                if name not in needs:
+                    raise ValueError(f"{self.name} has no component named {name!r}")
+            wanted = closure(only, needs) if only else order
+            supervisor.join()  # the thread of the run before has nothing left to do
+            return supervisor.begin_start(order, wanted, timeout)
+
+    def _raise_if_failed(self, round_: StartRound) -> None:
+        if round_.failed:
+            raise StartupError.of(self.name, round_.failed) from next(iter(round_.failed.values()))
+        if round_.pending:
+            raise LifecycleError(f"{self.name} was stopped while it started", component=self.name)
+
+    def stop(self, timeout: float = 30.0) -> ManagerReport:
+        """Stop every component in reverse order, within one budget. Never raises.
+
+        A component drains first, if it can. One that is not done after its `stop_timeout` is
+        abandoned and named in the report, with the line its thread is at. When the budget is
+        spent the rest are still asked to stop, in order, but not waited for.
+
+        Blocks: for at most `timeout` seconds.
+        """
+        return self._stop(timeout, final=True)
+
+    def _stop(self, timeout: float, *, final: bool) -> ManagerReport:
+        supervisor = self._supervisor
+        if not supervisor.is_over:
+            supervisor.begin_stop(max(0.0, timeout), final=final)
+            supervisor.wait_until(lambda: False, None)
+        if final:
+            self._close_pools()
+            self._feed.close(_LISTENER_GRACE)
+        return self.report()
+
+    def _close_pools(self) -> None:
+        """What was never started, or stopped to be started again, holds threads as well."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def restart(self, name: str, timeout: float | None = None) -> bool:
+        """Stop a component and its scope, and start them again; whether it is ready in time.
+
+        Does not count against `intensity`. One that had failed for good or ended starts again.
+
+        Raises:
+            ValueError: Nobody has that name.
+            RuntimeError: The manager is not running.
+
+        Blocks: up to `timeout` seconds.
+        """
+        handle = self._handle(name)
+        if self._supervisor.is_over:
+            raise RuntimeError(f"{self.name} is not running")
+        before = handle.generation
+        self._supervisor.begin_restart(name)
+        return self._supervisor.wait_until(
+            lambda: handle.generation > before and handle.is_ready, timeout
+        )
+
+    def wait_ready(self, *names: str, timeout: float | None = None) -> bool:
+        """Wait until the components named, by default all, are ready; whether they are.
+
+        Raises:
+            ValueError: Nobody has one of the names.
+
+        Blocks: up to `timeout` seconds, or until the manager has stopped.
+        """
+        handles = [self._handle(name) for name in names or self._supervisor.handles]
+        return self._supervisor.wait_until(
+            lambda: all(handle.is_ready for handle in handles), timeout
+        )
+
+    def _handle(self, name: str) -> Handle:
+        try:
+            return self._supervisor.handles[name]
+        except KeyError:
+            raise ValueError(f"{self.name} has no component named {name!r}") from None
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every `ComponentEvent` from now on; the result ends it.
+
+        Listeners are called in order on a thread of their own; a slow one delays the others, and
+        beyond 10,000 waiting events new ones are dropped and counted. What one raises is logged
+        and counted.
+
+        Raises:
+            TypeError: `listener` is not callable.
+        """
+        return self._feed.subscribe(listener)
+
+    def history(self) -> tuple[ComponentEvent, ...]:
+        """The last 1,000 events, oldest first."""
+        return self._feed.history()
+
+    def report(self) -> ManagerReport:
+        """Every component's state now."""
+        supervisor = self._supervisor
+        with supervisor.changed:
+            handles = dict(supervisor.handles)
+            order = supervisor.order or list(handles)
+            now = self._runtime.monotonic()
+            rows = [
+                (handle, handle.state, handle.ready_at)
+                for handle in (handles[name] for name in dict.fromkeys([*order, *handles]))
+            ]
+        return ManagerReport(
+            self.name, tuple(_report_of(handle, state, now - at) for handle, state, at in rows)
+        )
+
+    # -- a program's main -------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Make `run` return. Safe to call from any thread and from a signal handler."""
+        self._requests.put(None)
+
+    def run(
+        self,
+        signals: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+        *,
+        grace: float = 30.0,
+    ) -> int:
+        """Start, wait for a signal or `request_stop`, stop. Must run in the main thread.
+
+        A second signal ends the process's patience: `run` returns at once.
+
+        Args:
+            signals: What ends the program.
+            grace: Seconds that stopping may take.
+
+        Returns:
+            The exit code: 0 after an orderly stop, 1 when something was abandoned or the manager
+            gave up.
+
+        Raises:
+            StartupError: Components failed to start; those already started were stopped again.
+        """
+        previous = {number: signal.signal(number, self._on_signal) for number in signals}
+        self._supervisor.on_over = lambda: self._requests.put(_OVER)
+        try:
+            round_ = self._begin_start()
+            self._wait_and_stop(grace)
+            if round_.failed and not round_.was_stopped:
+                self._raise_if_failed(round_)
+            orderly = self._supervisor.is_over and self._supervisor.failure is None
+            return 0 if orderly and not self.report().abandoned else 1
+        finally:
+            self._supervisor.on_over = None
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.stop(0)
+
+    def _wait_and_stop(self, grace: float) -> None:
+        """Until it is over by itself, or somebody asked for it once, and again, or it is over."""
+        if self._next_request() is _OVER:
+            return
+        self._supervisor.begin_stop(grace, final=True)
+        while self._next_request() is None:
+            pass  # asking again is no second signal
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._requests.put(number)  # the only thing a handler may do: Event.set can deadlock here
+
+    def _next_request(self) -> object:
+        wait = signal_wait_slice()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._requests.get(timeout=wait)
+
+    # -- as a component ---------------------------------------------------------------------
+
+    def start_as_part(self, ctx: Context, /) -> None:
+        """For an outer manager."""
+        self._supervisor.escalate = ctx.fail
+        self.start()
+
+    def stop_as_part(self, ctx: Context, /) -> None:
+        """For an outer manager."""
+        left = max(0.0, (ctx.stop_by or 0.0) - self._runtime.monotonic())
+        report = self._stop(left, final=ctx.final)
+        if report.abandoned:
+            raise LifecycleError(f"abandoned {', '.join(report.abandoned)}", component=self.name)
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        states = [handle.state.value for handle in self._supervisor.handles.values()]
+        counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        return f"<ComponentManager {self.name}: {counts or 'empty'}>"
+
+
+_OVER = object()  # what the supervisor puts among the requests when it is over
+
+
+def _report_of(handle: Handle, state: ComponentState, uptime: float) -> ComponentReport:
+    component, ctx = handle.component, handle.ctx
+    return ComponentReport(
+        name=handle.name,
+        state=state,
+        needs=handle.needs,
+        uptime=uptime if state in {ComponentState.RUNNING, ComponentState.DEGRADED} else 0.0,
+        error=handle.error,
+        generation=handle.generation,
+        restarts=handle.restarts,
+        doing=ctx.last_beat[1] if ctx is not None else None,
+        stuck_at=handle.stuck_at,
+        figures=component.figures() if isinstance(component, HasFigures) else {},
+        group=component.group.report() if isinstance(component, GroupPart) else None,
+    )
+
+
+def _forgotten(name: str, supervisor: Supervisor) -> None:
+    """A manager was collected; if it runs, that is a mistake, and it is stopped all the same."""
+    if not supervisor.is_over:
+        supervisor.begin_stop(_EXIT_BUDGET, final=True)
+        warnings.warn(f"{name} was dropped while running: stop() it", ResourceWarning, stacklevel=2)
+
+
+def _stop_at_exit() -> None:
+    """Managers nobody stopped: their threads are daemons, so nothing else would."""
+    stopping = running.copy()
+    for supervisor in stopping:
+        supervisor.begin_stop(_EXIT_BUDGET, final=True)
+    for supervisor in stopping:
+        supervisor.wait_until(lambda: False, _EXIT_BUDGET)
+
+
+atexit.register(_stop_at_exit)

@@ -1,0 +1,224 @@
+"""Random graphs with random misfortunes under random schedules: the promises hold in all of them."""
+
+import logging
+import random
+
+import pytest
+
+from threadkit import (
+    Backoff,
+    ComponentManager,
+    ComponentState,
+    Health,
+    Intensity,
+    LifecycleError,
+    Probe,
+    StartupError,
+)
+from threadkit._components._states import MOVES
+from threadkit.testing import ScheduleFailed, explore
+
+
+class Part:
+    """Does what its fate says, and writes down what happens to it."""
+
+    def __init__(self, name, fate, world):
+        self.name, self.fate, self.world = name, fate, world
+
+    def note(self, what):
+        self.world.log.append((what, self.name))
+
+    def start(self, ctx):
+        self.note("start")
+        self.world.ctx[self.name] = ctx
+        begun = self.world.starts[self.name] = self.world.starts.get(self.name, 0) + 1
+        if self.fate == "fails to start" or (self.fate == "fails to restart" and begun > 1):
+            raise OSError("no device")
+        if self.fate == "hangs in start":
+            self.world.gate.wait()
+        if self.fate == "starts late":
+            self.world.sim.sleep(15)
+        if self.fate == "slow":
+            self.world.sim.sleep(3)
+        if self.fate == "crashes at once":
+            ctx.fail(ValueError("crash"))
+        self.note("started")
+
+    def stop(self, ctx):
+        self.note("stop")
+        assert ctx.stopping
+        if self.fate == "hangs in stop":
+            self.world.gate.wait()
+        if self.fate == "fails to stop":
+            raise OSError("busy")
+        if self.fate == "slow":
+            self.world.sim.sleep(3)
+        self.note("stopped")
+
+
+class Drained(Part):
+    def drain(self, ctx, deadline):
+        self.note("drain")
+        if self.fate == "hangs in drain":
+            self.world.gate.wait()
+
+    def health(self):
+        return Health(alive=self.fate != "unwell")
+
+
+FATES = (
+    ["well"] * 12
+    + ["slow"] * 3
+    + ["hangs in stop", "fails to stop", "hangs in drain", "unwell", "crashes at once"]
+    + ["fails to restart"]
+)
+BAD_STARTS = ["fails to start", "hangs in start", "starts late"]
+
+
+class World:
+    """A random manager, and what happened in it."""
+
+    def __init__(self, sim, seed, bad_starts):
+        draw = random.Random(seed)
+        self.sim, self.log, self.ctx, self.starts = sim, [], {}, {}
+        self.gate = sim.event()
+        self.draw = draw
+        self.manager = ComponentManager(
+            "world",
+            intensity=Intensity(draw.choice([0, 2, 5]), per=60),
+            on_exhausted=draw.choice(["escalate", "stop_group", "give_up"]),
+            runtime=sim,
+        )
+        self.names = [
+            f"p{number}" for number in range(draw.randint(1, 30 if seed % 10 == 0 else 8))
+        ]
+        self.needs, self.fates = {}, {}
+        for number, name in enumerate(self.names):
+            needs = draw.sample(self.names[:number], min(number, draw.choice([0, 0, 1, 1, 2, 3])))
+            fates = FATES + (BAD_STARTS if bad_starts else [])
+            self.needs[name], self.fates[name] = needs, draw.choice(fates)
+            self.manager.add(
+                name,
+                draw.choice([Part, Drained])(name, self.fates[name], self),
+                needs=needs,
+                start_timeout=10,
+                stop_timeout=10,
+                restart=draw.choice(["transient", "permanent", "temporary"]),
+                scope=draw.choice(["one", "dependents", "group"]),
+                backoff=Backoff(0.5, 4),
+                probe=Probe(1, 2),
+            )
+
+    def crash_somebody(self):
+        ctx = self.ctx.get(self.draw.choice(self.names))
+        if ctx is not None:
+            ctx.fail(ValueError("crash"))
+
+    def live(self):
+        """Crashes and restarts for a while."""
+        for _ in range(self.draw.randint(0, 4)):
+            self.sim.sleep(self.draw.choice([0.1, 1, 5]))
+            if self.draw.random() < 0.3:
+                name = self.draw.choice(self.names)
+                try:
+                    self.manager.restart(name, timeout=0)
+                except RuntimeError:
+                    assert self.manager._supervisor.is_over
+            else:
+                self.crash_somebody()
+
+    def check_history(self):
+        """Every move was legal, and every start had what it needs."""
+        states = dict.fromkeys(self.names, ComponentState.NEW)
+        for event in self.manager.history():
+            assert states[event.component] is event.before
+            assert event.after in MOVES[event.before]
+            states[event.component] = event.after
+            if event.after is ComponentState.STARTING:
+                for need in self.needs[event.component]:
+                    assert states[need] is ComponentState.RUNNING, (event, need)
+            if event.after in {ComponentState.DRAINING, ComponentState.STOPPING}:
+                self.check_users(event, states)
+        assert all(not state.is_up for state in states.values()), states
+
+    def check_users(self, event, states):
+        """Nobody who is well is stopped while somebody who needs it is up, but out of budget."""
+        if self.budget_spent or event.before is not ComponentState.RUNNING:
+            return
+        for user, needs in self.needs.items():
+            assert event.component not in needs or not states[user].is_up, (event, user)
+
+    def check_stops(self):
+        """Whatever started was asked to stop, once for each start, late ones too."""
+        self.gate.set()
+        self.sim.sleep(100)  # whoever hung or was late comes back now
+        for name in self.names:
+            started = self.log.count(("started", name))
+            assert self.log.count(("stop", name)) == started, (name, self.fates[name], self.log)
+
+    budget_spent = False
+
+
+def start(world):
+    try:
+        world.manager.start()
+    except StartupError as error:
+        failed = {"fails to start", "hangs in start", "starts late"}
+        assert any(world.fates[name] in failed for name in error.failed) or all(
+            world.fates[name] in {"crashes at once", "unwell", "fails to restart"}
+            for name in error.failed
+        )
+        return False
+    except LifecycleError:
+        return False  # it gave up while it started
+    return True
+
+
+@pytest.fixture
+def no_defects(caplog):
+    caplog.set_level(logging.ERROR, "threadkit.components")
+    yield
+    assert "a job of the supervisor failed" not in caplog.text
+
+
+def scenario_of(bad_starts, budget):
+    def scenario(sim):
+        world = World(sim, sim.seed, bad_starts)
+        if start(world):
+            world.live()
+        began = sim.monotonic()
+        report = world.manager.stop(timeout=budget)
+        assert sim.monotonic() - began <= budget + 0.001
+        world.budget_spent = sim.monotonic() - began >= budget - 0.001
+        world.check_history()
+        told = {part.name: part.state for part in report.components}
+        assert set(told) == set(world.names)
+        assert not any(state.is_up for state in told.values())
+        for part in report.components:
+            if part.state in {ComponentState.ABANDONED, ComponentState.FAILED}:
+                assert part.error
+        world.check_stops()
+
+    return scenario
+
+
+@pytest.mark.parametrize("bad_starts", [False, True], ids=["starts well", "starts badly"])
+@pytest.mark.parametrize("budget", [200.0, 2.0, 0.0])
+def test_whatever_happens_it_stops_in_order_within_the_budget(bad_starts, budget, no_defects):
+    explore(scenario_of(bad_starts, budget), 60)
+
+
+def test_the_scenarios_would_find_a_stop_in_the_wrong_order(monkeypatch):
+    from threadkit._components._supervisor import Supervisor
+
+    monkeypatch.setattr(Supervisor, "_is_in_use", lambda supervisor, handle: False)
+    with pytest.raises(ScheduleFailed):
+        explore(scenario_of(False, 200.0), 60)
+
+
+def test_the_scenarios_would_find_a_late_start_that_is_forgotten(monkeypatch):
+    from threadkit._components._supervisor import Supervisor
+
+    monkeypatch.setattr(Supervisor, "_started_late", lambda *args: None)
+    with pytest.raises(ScheduleFailed):
+        explore(scenario_of(True, 200.0), 60)
