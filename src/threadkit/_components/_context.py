@@ -180,11 +180,9 @@ class FencedQueue(Generic[T]):
             check()
             return queue._offer(item, priority, lifetime, key, waiter)  # noqa: SLF001
 
+        timeout = 0 if queue.overflow == "reject" else timeout
         try:
-            if attempt() is NOTHING and (
-                queue._rejects()  # noqa: SLF001
-                or queue._putters.block(attempt, timeout) is NOTHING  # noqa: SLF001
-            ):
+            if queue._putters.block(attempt, timeout) is NOTHING:  # noqa: SLF001
                 raise queue._full()  # noqa: SLF001
         except Superseded:
             queue._pass_on_room(True)  # noqa: SLF001 - the room it was woken for, to the next
