@@ -727,6 +727,19 @@ def test_on_drop_runs_outside_the_lock():
     assert seen[0].drops["drop_oldest"] == 1
 
 
+def test_the_finalizer_of_a_dropped_item_runs_outside_the_lock():
+    class Item:
+        def __del__(self):
+            seen.append(queue.statistics().drops["drop_oldest"])
+
+    seen = []
+    queue = MessageQueue(maxsize=1, overflow="drop_oldest")
+    queue.put(Item())
+    queue.put(None)
+    gc.collect()
+    assert seen == [1]
+
+
 def test_an_on_drop_that_raises_hurts_nobody(monkeypatch):
     def on_drop(item, reason):
         raise RuntimeError(f"{reason} {item}")

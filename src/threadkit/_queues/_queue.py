@@ -88,8 +88,8 @@ class MessageQueue(Generic[T]):
 
     Thread safety:
         Any number of threads and event loops may use both ends at once. `put_from_signal` is the
-        only method for signal handlers. `merge` and `on_drop` run in the calling thread, outside
-        the lock.
+        only method for signal handlers and finalizers. `merge` and `on_drop` run in the calling
+        thread, outside the lock.
 
     Lifetime:
         Holds no thread and needs no closing. `close` ends it for both ends; there is no reopening.
@@ -141,7 +141,8 @@ class MessageQueue(Generic[T]):
         self._clock = runtime.monotonic
         # Guards every field below it, to the blank line. Held for bookkeeping: O(levels), and where
         # an entry in the middle is merged, cancelled or moved, a bisection and a shift of its
-        # level. Never held across merge, on_drop, a wake-up or a wait. `put` and `get` take it with
+        # level. Never held across merge, on_drop, a finalizer of an item, a wake-up or a wait; keys
+        # are hashed and compared under it. `put` and `get` take it with
         # `acquire` and `try`, at half the cost of `with`: an exception that a signal handler raises
         # exactly between the two lines would leave it taken, as it would in queue.Queue, whose
         # conditions are entered by a Python function.
@@ -153,9 +154,7 @@ class MessageQueue(Generic[T]):
         self._merged = 0
         self._rejected = 0
         self._callback_errors = 0
-        self._store: Store[T] = Store(
-            levels, ageing, runtime.monotonic, keep_drops=on_drop is not None
-        )
+        self._store: Store[T] = Store(levels, ageing, runtime.monotonic)
         # Who waits for an item, for room, for emptiness. Each item that comes wakes one getter,
         # each place that becomes free one putter, emptiness every joiner, and close everybody.
         self._getters = Line(self._lock, self._pass_on_item, runtime)
@@ -257,7 +256,7 @@ class MessageQueue(Generic[T]):
                 raise self._full()
 
     def put_from_signal(self, item: T, priority: int = 0, *, ttl: float | None = None) -> None:
-        """`put` for signal handlers, where every other method may deadlock.
+        """`put` for signal handlers and finalizers, where every other method may deadlock.
 
         Never blocks, and never raises for the state of the queue: with overflow "block" or
         "reject" the item enters a full queue all the same, and a closed queue drops it. What is

@@ -63,7 +63,6 @@ class Store(Generic[T]):
         "_clock",
         "_deadlines",
         "_handicaps",
-        "_keep_drops",
         "_noted",
         "by_key",
         "count",
@@ -75,9 +74,7 @@ class Store(Generic[T]):
         "puts",
     )
 
-    def __init__(
-        self, levels: int, ageing: float | None, clock: Callable[[], float], *, keep_drops: bool
-    ) -> None:
+    def __init__(self, levels: int, ageing: float | None, clock: Callable[[], float]) -> None:
         self.levels: list[deque[Entry[T]]] = [deque() for _ in range(levels)]
         self.by_key: dict[Hashable, Entry[T]] = {}
         self.count = 0
@@ -85,8 +82,8 @@ class Store(Generic[T]):
         self.puts = 0  # numbers the entries too
         self.gets = 0
         self.drops: dict[DropReason, int] = dict.fromkeys(REASONS, 0)
-        self.dropped: list[tuple[T, DropReason]] = []  # for the owner to report and empty
-        self._keep_drops = keep_drops
+        # For the owner to report and empty: also so that no item's finalizer runs under its lock.
+        self.dropped: list[tuple[T, DropReason]] = []
         self._clock = clock
         # Seconds of waiting that an item of each level has to make up for.
         ageing = _CENTURY if ageing is None else ageing
@@ -240,8 +237,7 @@ class Store(Generic[T]):
 
     def _record(self, item: T, reason: DropReason) -> None:
         self.drops[reason] += 1
-        if self._keep_drops:
-            self.dropped.append((item, reason))
+        self.dropped.append((item, reason))
 
 
 def _rank_level_number(entry: Entry[Any]) -> tuple[float, int, int]:
