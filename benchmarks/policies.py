@@ -244,6 +244,22 @@ def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, dict[str, floa
     }
 
 
+def _goal_notes(title: str, comparisons: Mapping[str, Comparison]) -> list[str]:
+    """How Adaptive stands against its goals, naming where it misses them."""
+    out: list[str] = []
+    for metric, row in _verdicts(comparisons).items():
+        worst = {name: value for name, value in row.items() if value is not None}
+        if not worst:
+            continue
+        missed = [f"{name} {value:.2f}" for name, value in worst.items() if value > GOALS[metric]]
+        out.append(
+            f"{title}: Adaptive's worst {metric} of any seed or repeat is "
+            f"{max(worst.values()):.2f} times the oracle's (goal {GOALS[metric]:.2f}"
+            f"{'; missed: ' + ', '.join(missed) if missed else ''})"
+        )
+    return out
+
+
 def _agreements(
     sim: Mapping[str, Comparison], real: Mapping[str, Comparison]
 ) -> dict[str, tuple[float, int]]:
@@ -475,10 +491,11 @@ def _record(workload: Workload, path: Path) -> None:
 
 
 def _notes(sim: Mapping[str, Comparison], real: Mapping[str, Comparison]) -> list[str]:
-    """Sentences about how far simulation and reality agree."""
+    """Sentences about the goals, and about how far simulation and reality agree."""
+    notes = [*_goal_notes("simulated", sim), *_goal_notes("real", real)]
     if not real:
-        return []
-    notes = [
+        return notes
+    notes += [
         f"{name}: Kendall's tau of simulated and real ranking {tau:.2f} over {pairs} pairs"
         for name, (tau, pairs) in _agreements(sim, real).items()
     ]

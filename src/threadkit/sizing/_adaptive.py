@@ -198,7 +198,7 @@ class Adaptive:
         """Begin a trial of another size, unless the last one failed too recently."""
         other = snapshot.clamp(other)
         if size and other != size and snapshot.now >= self._trial_at:
-            self._trial = Trial(size, other)
+            self._trial = Trial(size, other, settled=self._lasting(snapshot))
         return Decision(size, reason, RECHECK)
 
     def _go_on(self, snapshot: PoolSnapshot, trial: Trial) -> Decision:

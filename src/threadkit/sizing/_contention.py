@@ -25,7 +25,7 @@ class Contention:
 
     WINDOW = 0.1  # seconds, at the least, that one observation covers
     LEAST = 10  # windows; fewer prove nothing
-    CERTAINTY = 4.0  # standard errors the slope must lie above 0
+    CERTAINTY = 3.0  # standard errors the slope must lie above 0
     SURPRISE = 1.7  # times the expected run time, up or down
     MEMORY = 100.0  # windows after which an observation has faded to about a third
     INFLATED = 2.0  # times the best run time

@@ -10,22 +10,24 @@ __all__ = ["Trial"]
 class Trial:
     """One comparison of two sizes under a backlog, by completions over time.
 
-    The base size is measured first, then the other, leaving out the tasks that began before.
+    The base size is measured first, then the other, each without the tasks that began before: when
+    a burst has just come, or the size has just changed, the first completions come late.
 
     Args:
         base: The present size.
         other: The size to compare it with.
+        settled: Whether the backlog has lasted, so that the base size can be measured at once.
     """
 
     LEAST = 16  # completions, at the least, that make a measurement
     WORTH = 0.5  # of the gain to be hoped for: what a larger size must bring
     EQUAL = 0.9  # of the throughput: what a smaller size must keep
 
-    def __init__(self, base: int, other: int) -> None:
+    def __init__(self, base: int, other: int, *, settled: bool = False) -> None:
         self.base = base
         self.other = other
         self.size = base  # what is measured at present
-        self._settling = 0  # completions still to be left out
+        self._settling = 0 if settled else base  # completions still to be left out
         self._base_rate = 0.0
         self._completions = 0
         self._span = 0.0
