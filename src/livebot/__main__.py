@@ -6,11 +6,15 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from livebot import __version__
+
+if TYPE_CHECKING:
+    from livebot.app import LiveBot
+    from livebot.config import Settings
 
 __all__ = ["main"]
 
@@ -19,6 +23,7 @@ examples:
   livebot demo                                   listen to the recorded room
   livebot demo --seconds 30 --speed 4            half a minute, four times as fast
   livebot demo --wav out.wav --json out.json     into a file, with the account of every event
+  livebot init && livebot run                    write livebot.toml, then live in its room
 """
 
 
@@ -30,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     try:
-        return _demo(arguments)
+        code: int = arguments.command(arguments)
     except (OSError, ValueError) as exc:
         print(f"livebot: {exc}", file=sys.stderr)
         return 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,8 +49,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(command=None)
     parser.add_argument("--version", action="version", version=f"livebot {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands = parser.add_subparsers(metavar="COMMAND")
+    _add_demo(commands)
+    _add_run(commands)
+    _add_init(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="a recorded room on this machine, spoken",
@@ -52,19 +66,48 @@ def _parser() -> argparse.ArgumentParser:
         "machine, and lets the bot live in it. Ends with the recording, after --seconds, or "
         "with Ctrl-C.",
     )
-    demo.add_argument("--seconds", type=_positive, metavar="N", help="end after N seconds")
+    demo.set_defaults(command=_demo)
     demo.add_argument(
         "--speed", type=_positive, default=1.0, metavar="X", help="play X times as fast"
     )
     demo.add_argument(
         "--room", type=Path, metavar="FILE", help="another recording (JSON lines) than ours"
     )
-    demo.add_argument(
+    demo.add_argument("--no-browser", action="store_true", help="do not open the dashboard")
+    _add_common(demo)
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="live in the room that the settings name",
+        description="Connects to the room of the settings' [feed] section. Ends with the "
+        "broadcast, after --seconds, or with Ctrl-C. Changes of the file take effect at once "
+        "where they can.",
+    )
+    run.set_defaults(command=_run)
+    run.add_argument(
+        "--config", type=Path, default=Path("livebot.toml"), metavar="FILE", help="the settings"
+    )
+    _add_common(run)
+
+
+def _add_init(commands: Any) -> None:
+    init = commands.add_parser(
+        "init",
+        help="write a commented settings file to start from",
+        description="Writes every setting with its meaning and its default. Never overwrites.",
+    )
+    init.set_defaults(command=_init)
+    init.add_argument("path", type=Path, nargs="?", default=Path("livebot.toml"), metavar="FILE")
+
+
+def _add_common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--seconds", type=_positive, metavar="N", help="end after N seconds")
+    command.add_argument(
         "--wav", type=Path, metavar="FILE", help="speak into a WAV file, not a sound device"
     )
-    demo.add_argument("--json", type=Path, metavar="FILE", help="write the closing account here")
-    demo.add_argument("--no-browser", action="store_true", help="do not open the dashboard")
-    return parser
+    command.add_argument("--json", type=Path, metavar="FILE", help="write the closing account here")
 
 
 def _positive(text: str) -> float:
@@ -78,22 +121,11 @@ def _positive(text: str) -> float:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from rich.console import Console  # noqa: PLC0415 - see the module's docstring
-    from rich.logging import RichHandler  # noqa: PLC0415
-
-    from livebot.app import LiveBot  # noqa: PLC0415
+    from livebot.app import LiveBot  # noqa: PLC0415 - see the module's docstring
     from livebot.config import Settings  # noqa: PLC0415
     from livebot.sources import Endpoint, Simulator, read_recording, shipped_room  # noqa: PLC0415
-    from livebot.terminal import LiveTable, print_summary, summary  # noqa: PLC0415
 
-    console = Console(stderr=True)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False)],
-    )
-    for path in (arguments.wav, arguments.json):
-        _check_writable(path)
+    _check_writable(arguments)
     recording = list(read_recording(arguments.room or shipped_room()))
     simulator = Simulator(recording, speed=arguments.speed)
     bot = LiveBot(
@@ -103,20 +135,76 @@ def _demo(arguments: argparse.Namespace) -> int:
         feed_needs=["simulator"],
     )
     bot.manager.add("simulator", simulator)
+    return _live(bot, arguments, sent=lambda: simulator.statistics().sent)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from livebot.app import LiveBot  # noqa: PLC0415 - see the module's docstring
+    from livebot.config import SettingsFile  # noqa: PLC0415
+
+    _check_writable(arguments)
+    logger = logging.getLogger("livebot")
+
+    def changed(settings: Settings) -> None:
+        try:
+            bot.update(settings)
+        except ValueError as exc:
+            refused(exc)
+        else:
+            logger.info("%s was read again", arguments.config)
+
+    def refused(exc: ValueError) -> None:
+        logger.warning("the settings stay as they were: %s", exc)
+
+    file = SettingsFile(arguments.config, on_change=changed, on_error=refused)
+    feed = file.current.feed
+    if not feed.url:
+        raise ValueError(f"{arguments.config}: feed.url is empty: it must say where the room is")
+    bot = LiveBot(feed.url, settings=file.current, wav=arguments.wav)
+    bot.manager.add("settings", file)
+    return _live(bot, arguments)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from livebot.config import commented  # noqa: PLC0415 - see the module's docstring
+
+    with arguments.path.open("x", encoding="utf-8") as file:
+        file.write(commented())
+    print(f"{arguments.path} written: say in [feed] where the room is, then: livebot run")
+    return 0
+
+
+def _live(
+    bot: LiveBot,
+    arguments: argparse.Namespace,
+    *,
+    sent: Callable[[], Mapping[str, int]] = dict,
+) -> int:
+    """Run a bot to its end, with what people see of it meanwhile and afterwards."""
+    from rich.console import Console  # noqa: PLC0415 - see the module's docstring
+    from rich.logging import RichHandler  # noqa: PLC0415
+
+    from livebot.terminal import LiveTable, print_summary, summary  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    handler = RichHandler(console=console, show_path=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("livebot").setLevel(logging.INFO)
     bot.manager.add("table", LiveTable(bot.snapshot, console))
     code = bot.run(seconds=arguments.seconds)
     snapshot = bot.snapshot()
     print_summary(snapshot, console)
-    account: dict[str, Any] = summary(snapshot, sent=simulator.statistics().sent)
     if arguments.json:
-        arguments.json.write_text(json.dumps(account, ensure_ascii=False, indent=2) + "\n")
+        account = json.dumps(summary(snapshot, sent=sent()), ensure_ascii=False, indent=2)
+        arguments.json.write_text(account + "\n", encoding="utf-8")
     return code
 
 
-def _check_writable(path: Path | None) -> None:
+def _check_writable(arguments: argparse.Namespace) -> None:
     """Fail now, not after half an hour."""
-    if path is not None and not path.resolve().parent.is_dir():
-        raise ValueError(f"cannot write {path}: there is no folder {path.resolve().parent}")
+    for path in (arguments.wav, arguments.json):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"cannot write {path}: there is no folder {path.resolve().parent}")
 
 
 if __name__ == "__main__":

@@ -8,25 +8,26 @@ reason: several times more arrives than can be spoken, so shedding is the normal
 
 from __future__ import annotations
 
-import itertools
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from livebot.config import Settings
+from livebot.config import FeedSettings, ModelSettings, Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
-from livebot.messages import Control, Event
-from livebot.moderation import Moderator, Outcome
+from livebot.messages import Chat, Control, Event
+from livebot.moderation import Moderator, Outcome, Rules, Verdict
 from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
-from livebot.replies import TemplateWriter
+from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
 from livebot.sources import DouyinSource, Endpoint, SourceStatistics
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
+from livebot.stages import AsyncMessageHandler, Handler, MessageHandler, VoiceStage
 from threadkit import (
     REAL,
     ComponentManager,
     Context,
+    DynamicThreadPool,
     ErrorLog,
     ErrorLogStatistics,
     FileTier,
@@ -43,9 +44,6 @@ __all__ = ["LiveBot", "Snapshot"]
 
 logger = logging.getLogger("livebot")
 
-# Which kinds go last when more arrives than can even be looked at; moderation ranks the rest.
-_URGENCY = {"gift": 0, "chat": 1, "emoji": 1, "fansclub": 1, "social": 2}
-
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -56,13 +54,14 @@ class Snapshot:
     speech: SpeechStatistics
     player: PlayerStatistics
     errors: ErrorLogStatistics
+    model: ModelStatistics | None
     seconds: float
 
 
 class LiveBot:
     """One live room, heard: wires the parts and gives them to a `ComponentManager`.
 
-    Thread safety: `snapshot` from any thread; `run` in the main thread.
+    Thread safety: `snapshot` and `update` from any thread; `run` in the main thread.
 
     Lifetime: `run` once.
 
@@ -70,9 +69,11 @@ class LiveBot:
         url: The room's WebSocket address, or a callable that says where the room is now.
         settings: Everything that can be tuned.
         wav: A file to speak into, in real time; None means the sound device.
-        headers: Sent with the WebSocket handshake, when `url` is a string.
         feed_needs: Components of `manager`, added later, that the feed needs.
         runtime: Where clock, locks and threads come from.
+
+    Raises:
+        ValueError: A rule of moderation makes no sense.
     """
 
     def __init__(
@@ -81,19 +82,19 @@ class LiveBot:
         *,
         settings: Settings,
         wav: Path | None = None,
-        headers: Mapping[str, str] | None = None,
         feed_needs: Iterable[str] = (),
         runtime: Runtime = REAL,
     ) -> None:
         pipeline, voice = settings.pipeline, settings.voice
-        self._monotonic = runtime.monotonic
+        self._runtime = runtime
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
         self.manager = ComponentManager("livebot", runtime=runtime)
         self.errors = ErrorLog("livebot", runtime=runtime)
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
-        self._moderator = Moderator(runtime=runtime)
-        self._writer = TemplateWriter(settings.replies)
+        self._moderator = Moderator(_rules(settings), announce=self._judged, runtime=runtime)
+        self._templates = TemplateWriter(settings.replies)
+        self._model = self._model_writer(settings.model)
         self._messages: MessageQueue[Entry] = MessageQueue(
             maxsize=pipeline.message_queue_size,
             overflow="drop_lowest",
@@ -114,39 +115,78 @@ class LiveBot:
             _audio_cache(settings), workers=voice.workers, rate=voice.rate, runtime=runtime
         )
         self._player = AudioPlayer(
-            wav=wav, rest=voice.rest, on_played=self._played, runtime=runtime
+            wav=wav,
+            device=voice.device,
+            rest=voice.rest,
+            on_played=self._played,
+            runtime=runtime,
         )
-        self._source = DouyinSource(url, headers=headers, emit=self._receive, runtime=runtime)
-        self._wire(settings, [*feed_needs], runtime)
+        self._player.set_volume(voice.volume)
+        self._source = _source(url, settings.feed, self._receive, runtime)
+        self._wire(settings, [*feed_needs])
 
-    def _wire(self, settings: Settings, feed_needs: list[str], runtime: Runtime) -> None:
+    def _wire(self, settings: Settings, feed_needs: list[str]) -> None:
         """Who needs whom: started in this order, stopped in the reverse of it."""
         manager, voice = self.manager, settings.voice
         manager.add("errors", _Errors(self.errors))
         manager.add("player", self._player, needs=["errors"])
         manager.add("speech", _Closing(self._speech.close), needs=["player"])
-        self._speech_pool = manager.pool(
-            "tts",
-            max_workers=voice.workers,
-            policy="fixed",
-            errors=self.errors,
-            needs=["speech"],
-            stop_timeout=2,
+        self._speech_pool = self._pool("tts", voice.workers, needs=["speech"])
+        self._voice = VoiceStage(
+            self._texts,
+            self._speak,
+            self._ledger.complete,
+            lookahead=voice.lookahead,
+            stall=settings.model.stall,
+            runtime=self._runtime,
         )
-        self._voice = _VoiceStage(self._texts, self._speak, voice.lookahead, runtime)
         manager.add("voice", self._voice, needs=["tts"])
-        self._processing = manager.pool(
-            "processing",
-            max_workers=settings.pipeline.processing_workers,
-            queue_limit=4 * settings.pipeline.processing_workers,
-            overflow="block",
-            errors=self.errors,
-            needs=["voice"],
-            stop_timeout=2,
+        manager.add("combos", self._moderator, needs=["voice"])
+        parallel = settings.model.parallel
+        self._model_pool = self._pool(
+            "model", parallel, needs=["combos"], queue_limit=parallel, overflow="reject"
         )
-        stage = _QueueStage(self._messages, self._process, runtime)
-        manager.add("messages", stage, needs=["processing"])
+        workers = settings.pipeline.processing_workers
+        self._processing = self._pool(
+            "processing", workers, needs=["model"], queue_limit=4 * workers, overflow="block"
+        )
+        manager.add("messages", self._handler(settings), needs=["processing"])
         manager.add("source", self._source, needs=["messages", *feed_needs])
+
+    def _pool(self, name: str, workers: int, **options: Any) -> DynamicThreadPool:
+        return self.manager.pool(
+            name, max_workers=workers, errors=self.errors, stop_timeout=2, **options
+        )
+
+    def _handler(self, settings: Settings) -> Handler:
+        made_of: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
+            "threads": MessageHandler,
+            "asyncio": AsyncMessageHandler,
+        }
+        return made_of[settings.pipeline.handler](
+            self._messages, self._processing, self._answer, self._refused, runtime=self._runtime
+        )
+
+    def _model_writer(self, settings: ModelSettings) -> ModelWriter | None:
+        if not settings.model:
+            return None
+        return ModelWriter(
+            settings,
+            api_key=settings.api_key().get_secret_value(),
+            objection=self._moderator.objection,
+            runtime=self._runtime,
+        )
+
+    def update(self, settings: Settings) -> None:
+        """Use what can change while the bot runs: moderation, replies, the model, the volume.
+
+        Raises:
+            ValueError: A rule of moderation makes no sense; nothing has changed then.
+        """
+        self._moderator.update(_rules(settings))
+        self._templates.update(settings.replies)
+        self._model = self._model_writer(settings.model)
+        self._player.set_volume(settings.voice.volume)
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
@@ -166,7 +206,8 @@ class LiveBot:
             self._speech.statistics(),
             self._player.statistics(),
             self.errors.statistics(),
-            self._monotonic() - self._began_at,
+            self._model.statistics() if self._model else None,
+            self._runtime.monotonic() - self._began_at,
         )
 
     # -- from stage to stage, in the order an event takes -----------------------------------
@@ -181,57 +222,106 @@ class LiveBot:
             return
         entry = self._ledger.admit(event)
         try:
-            self._messages.put_nowait(entry, _URGENCY.get(event.kind, 3))
+            self._messages.put_nowait(entry, self._moderator.rank(event))
         except QueueClosed:
-            self._ledger.drop(entry, "stopping")
+            self._refused(entry)
 
-    def _process(self, entry: Entry) -> None:
-        """On the messages thread: hands on to the pool, and waits while that is full."""
-        self._ledger.move(entry, Stage.PROCESSING)
-        try:
-            self._processing.submit(self._answer, entry)
-        except (Rejected, RuntimeError):
-            self._ledger.drop(entry, "stopping")
+    def _refused(self, entry: Entry) -> None:
+        self._ledger.drop(entry, "stopping")
 
     def _answer(self, entry: Entry) -> None:
-        """On a processing worker: decides whether, and how, to answer."""
+        """On a processing worker: decides whether to answer. A held combo is announced later."""
+        self._ledger.move(entry, Stage.PROCESSING)
         try:
-            verdict = self._moderator.consider(entry.event)
-            if verdict.outcome is not Outcome.SPEAK:
-                self._ledger.drop(entry, verdict.reason)
-                return
-            text = self._writer.write(verdict.event, verdict.text)
-            if not text:
-                self._ledger.drop(entry, f"no template for {entry.event.kind}")
-                return
+            verdict = self._moderator.consider(entry.event, entry)
         except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
-            self.errors.record(
-                exc, component="processing", task=f"{entry.event.kind} {entry.event.id}"
-            )
-            self._ledger.drop(entry, "error while answering")
+            self._failed(entry, exc)
             return
-        entry.text = text
+        if verdict.outcome is not Outcome.HOLD:
+            self._judged(verdict)
+
+    def _judged(self, verdict: Verdict) -> None:
+        """On a processing worker, or on the moderator's thread when a combo has ended."""
+        entry: Any = verdict.tag
+        if verdict.outcome is not Outcome.SPEAK:
+            self._ledger.drop(entry, verdict.reason)
+            return
+        try:
+            if not self._asks_model(entry, verdict):
+                self._fill_template(entry, verdict)
+        except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
+            self._failed(entry, exc)
+
+    def _failed(self, entry: Entry, exc: Exception) -> None:
+        event = entry.event
+        self.errors.record(exc, component="processing", task=f"{event.kind} {event.id}")
+        self._ledger.drop(entry, "error while answering")
+
+    def _fill_template(self, entry: Entry, verdict: Verdict) -> None:
+        sentence = self._templates.write(verdict.event)
+        if not sentence:
+            self._ledger.drop(entry, f"no template for {verdict.event.kind}")
+            return
+        entry.sentences.put_nowait(sentence)
+        entry.sentences.close()
+        self._queue_for_voice(entry, verdict.priority)
+
+    def _asks_model(self, entry: Entry, verdict: Verdict) -> bool:
+        """Hand a chat to the model, if there is one with room for another question."""
+        if self._model is None or not isinstance(verdict.event, Chat):
+            return False
+        try:
+            self._model_pool.submit(self._converse, self._model, entry, verdict)
+        except (Rejected, RuntimeError):
+            return False
+        return True
+
+    def _converse(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
+        """On a model worker: sentences go to the voice while the rest is being written."""
+        spoken = entry.sentences
+        queued = False
+        try:
+            for sentence in model.sentences(
+                verdict.event, verdict.text, cancelled=lambda: spoken.closed
+            ):
+                spoken.put_nowait(sentence)
+                if not queued:
+                    queued = True
+                    self._queue_for_voice(entry, verdict.priority)
+        except QueueClosed:
+            return  # the entry was dropped or interrupted: nobody listens any more
+        except ModelUnavailable as exc:
+            logger.info("%s", exc)
+        except Exception as exc:  # noqa: BLE001 - the template speaks instead
+            self.errors.record(exc, component="model", task=f"chat {entry.event.id}")
+        if queued:
+            spoken.close()
+        else:
+            self._fill_template(entry, verdict)
+
+    def _queue_for_voice(self, entry: Entry, priority: int) -> None:
         self._ledger.move(entry, Stage.TEXT)
         try:
-            self._texts.put_nowait(entry, verdict.priority)
+            self._texts.put_nowait(entry, priority)
         except QueueClosed:
-            self._ledger.drop(entry, "stopping")
+            self._refused(entry)
 
-    def _speak(self, number: int, entry: Entry) -> None:
-        """On the voice thread: gives the next sentence its number and has it synthesised."""
-        self._ledger.move(entry, Stage.SPEECH)
-        self._speech_pool.submit(self._synthesize, number, entry)
+    def _speak(self, number: int, entry: Entry, sentence: str) -> None:
+        """On the voice thread: has the next sentence synthesised."""
+        if entry.stage is not Stage.SPEECH:
+            self._ledger.move(entry, Stage.SPEECH)
+        self._ledger.begin(entry)
+        self._speech_pool.submit(self._synthesize, number, entry, sentence)
 
-    def _synthesize(self, number: int, entry: Entry) -> None:
+    def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
         """On a speech worker. Whatever happens, the number is played or given up."""
         try:
-            speech = self._speech.synthesize(entry.text)
+            speech = self._speech.synthesize(sentence)
         except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
-            self.errors.record(exc, component="speech", task=entry.text)
+            self.errors.record(exc, component="speech", task=sentence)
             reason = exc.reason if isinstance(exc, SpeechError) else "error"
-            self._ledger.drop(entry, f"speech: {reason}")
             self._player.play(number, None)
-            self._voice.next()
+            self._ended(entry, f"speech: {reason}")
             return
         self._player.play(number, speech, event_at=entry.event.received_at, tag=entry)
 
@@ -241,14 +331,19 @@ class LiveBot:
         if utterance.outcome == "stopped" or not isinstance(entry, Entry):
             return  # it stays pending: the bot was stopped before its end
         if utterance.outcome == "spoken":
-            logger.info("said: %s", entry.text)
-            self._ledger.spoken(entry)
+            logger.info("said: %s", utterance.text)
+            self._ended(entry)
         else:
-            self._ledger.drop(entry, f"voice: {utterance.outcome}")
+            entry.sentences.close(drain=False)  # who cuts a sentence does not want the next one
+            self._ended(entry, f"voice: {utterance.outcome}")
+
+    def _ended(self, entry: Entry, failure: str = "") -> None:
+        self._ledger.end(entry, failure)
         self._voice.next()
 
     def _dropped_by(self, queue: str) -> Callable[[Entry, str], None]:
         def dropped(entry: Entry, reason: str) -> None:
+            entry.sentences.close(drain=False)
             if reason != "closed":  # what a closing queue hands back was pending to the end
                 self._ledger.drop(entry, f"{queue}: {reason}")
 
@@ -307,75 +402,19 @@ class _Clock:
         self._thread.join()
 
 
-class _QueueStage:
-    """Takes entries from a queue in a thread of its own and hands each on."""
-
-    def __init__(
-        self, queue: MessageQueue[Entry], hand_on: Callable[[Entry], None], runtime: Runtime
-    ) -> None:
-        self._queue = queue
-        self._hand_on = hand_on
-        self._thread = runtime.thread(self._run, name=f"livebot-{queue.name}")
-
-    def start(self, ctx: Context, /) -> None:
-        self._thread.start()
-
-    def stop(self, ctx: Context, /) -> None:
-        """What is still in the queue stays pending in the ledger."""
-        self._queue.close(drain=False)
-        self._thread.join()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                entry = self._queue.get()
-            except QueueClosed:
-                return
-            self._hand_on(entry)
+def _rules(settings: Settings) -> Rules:
+    return Rules(**settings.moderation.model_dump())
 
 
-class _VoiceStage:
-    """Takes the best sentence whenever there is room ahead of the player, not before.
-
-    A sentence that waits in the queue can still be overtaken or dropped as stale; one that was
-    taken cannot. So only `lookahead` of them are on their way to the ear at a time.
-    """
-
-    def __init__(
-        self,
-        queue: MessageQueue[Entry],
-        speak: Callable[[int, Entry], None],
-        lookahead: int,
-        runtime: Runtime,
-    ) -> None:
-        self._queue = queue
-        self._speak = speak
-        self._room = runtime.simple_queue()  # one True for each sentence that may be taken
-        for _ in range(lookahead):
-            self._room.put(True)
-        self._thread = runtime.thread(self._run, name="livebot-voice")
-
-    def next(self) -> None:
-        """One sentence is done with: another may be taken."""
-        self._room.put(True)
-
-    def start(self, ctx: Context, /) -> None:
-        self._thread.start()
-
-    def stop(self, ctx: Context, /) -> None:
-        self._queue.close(drain=False)
-        self._room.put(False)
-        self._thread.join()
-
-    def _run(self) -> None:
-        for number in itertools.count():
-            if not self._room.get():
-                return
-            try:
-                entry = self._queue.get()
-            except QueueClosed:
-                return
-            self._speak(number, entry)
+def _source(
+    url: str | Callable[[], Endpoint],
+    feed: FeedSettings,
+    emit: Callable[[Event], None],
+    runtime: Runtime,
+) -> Any:
+    """The feed's reader. A callable says its own headers."""
+    headers = feed.headers if isinstance(url, str) else None
+    return DouyinSource(url, headers=headers, emit=emit, runtime=runtime)
 
 
 def _audio_cache(settings: Settings) -> Any:

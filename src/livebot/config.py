@@ -2,28 +2,96 @@
 
 from __future__ import annotations
 
+import os
 import string
+import sys
+import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+import tomlkit
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
-__all__ = ["PipelineSettings", "ReplySettings", "Settings", "VoiceSettings"]
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "ConfigError",
+    "FeedSettings",
+    "ModelSettings",
+    "ModerationSettings",
+    "PipelineSettings",
+    "ReplySettings",
+    "Settings",
+    "SettingsFile",
+    "VoiceSettings",
+    "commented",
+    "load",
+]
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Names = tuple[str, ...]
+
+
+class ConfigError(ValueError):
+    """Raised when a settings file cannot be used; names every key that is wrong, and why."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class FeedSettings(_Frozen):
+    """Where the room is. Fixed while the bot runs."""
+
+    kind: Literal["douyin", "barrage_grab", "douyin_live"] = "douyin"
+    """The room's own WebSocket, or one of the relays people run."""
+    url: str = ""
+    """The address, beginning with wss:// or ws://."""
+    headers: dict[str, str] = {}
+    """Sent with the handshake: Cookie, User-Agent."""
+    command: Names = ()
+    """A program and its arguments that print the address and headers, instead of `url`."""
+
+
+class ModerationSettings(_Frozen):
+    """What is not said, and what comes first. See `livebot.moderation.Rules`."""
+
+    blocked_words: Names = ()
+    """A text that holds one is dropped, however it is spaced, cased or widened."""
+    blocked_patterns: Names = ()
+    """Regular expressions that must not match a text."""
+    blocked_users: Names = ()
+    """Ids or exact names of viewers who are ignored."""
+    called: Names = ()
+    """Names you and the bot answer to; a text that holds one comes earlier."""
+    cool_down: float = Field(default=5.0, ge=0)
+    """Seconds after an answer before the same viewer is answered again."""
+    repeat_window: float = Field(default=10.0, ge=0)
+    """Seconds in which the same text is spoken once."""
+    combo_idle: float = Field(default=3.0, ge=0)
+    """Seconds without another gift after which a combo is thanked for."""
+    big_gift: int = Field(default=10, ge=1)
+    """Diamonds from which a gift comes before everything."""
+    text_limit: int = Field(default=60, ge=1)
+    """Characters of a text that are spoken."""
+    name_limit: int = Field(default=16, ge=1)
+    """Characters of a name that are spoken."""
 
 
 class PipelineSettings(_Frozen):
-    """Sizes of the stages between the feed and the voice."""
+    """Sizes of the stages between the feed and the voice. Fixed while the bot runs."""
 
+    handler: Literal["threads", "asyncio"] = "threads"
+    """Who takes events to the processing pool: a thread, or coroutines."""
     message_queue_size: int = Field(default=2000, ge=1)
     """Events that may wait to be looked at; the least important are dropped beyond."""
     processing_workers: int = Field(default=4, ge=1)
+    """Threads that look at events."""
     text_queue_size: int = Field(default=30, ge=1)
     """Sentences that may wait to be spoken; the least important are dropped beyond."""
     text_ttl: Seconds = 20.0
@@ -33,10 +101,10 @@ class PipelineSettings(_Frozen):
 
 
 class VoiceSettings(_Frozen):
-    """How sentences become sound."""
+    """How sentences become sound. Fixed while the bot runs."""
 
     workers: int = Field(default=2, ge=1)
-    """Synthesis threads; each owns one worker process."""
+    """Synthesis threads, each with a worker process to use."""
     lookahead: int = Field(default=2, ge=1)
     """Sentences that may have left the text queue at a time: one is heard, the rest are ready."""
     rest: float = Field(default=0.3, ge=0)
@@ -44,24 +112,26 @@ class VoiceSettings(_Frozen):
     rate: int = Field(default=220, ge=80, le=450)
     """Words a minute, as the engine counts them."""
     volume: Share = 1.0
+    """From 0 to 1."""
+    device: int | str | None = None
+    """Number or part of the name of the sound device; None is the system's default."""
     cache_directory: Path | None = None
     """Where synthesised audio is kept between runs; None keeps it in memory only."""
     cache_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """Bytes of audio kept in memory; four times as many on disk."""
 
 
 def _templates(*placeholders: str) -> AfterValidator:
     """Refuses templates with other placeholders than these, so that no reply fails later."""
     allowed = " and ".join(f"{{{name}}}" for name in placeholders)
 
-    def check(templates: tuple[str, ...]) -> tuple[str, ...]:
+    def check(templates: Names) -> Names:
         for template in templates:
             try:
-                names = [
-                    name for _, name, _, _ in string.Formatter().parse(template) if name is not None
-                ]
+                fields = [name for _, name, _, _ in string.Formatter().parse(template)]
             except ValueError as exc:
                 raise ValueError(f"{template!r}: {exc}; it may hold {allowed}") from exc
-            if not set(names) <= set(placeholders):
+            if not {name for name in fields if name is not None} <= set(placeholders):
                 raise ValueError(f"{template!r} may hold {allowed}")
         return templates
 
@@ -71,21 +141,206 @@ def _templates(*placeholders: str) -> AfterValidator:
 class ReplySettings(_Frozen):
     """What is said. Several templates of a kind are picked from at random; none: not spoken."""
 
-    chat: Annotated[tuple[str, ...], _templates("name", "text")] = ("{name}说，{text}",)
-    gift: Annotated[tuple[str, ...], _templates("name", "gift", "count")] = (
+    nobody: str = "有人"
+    """Said for a name that is not to be said."""
+    # What a template may hold is checked; which kinds have which placeholders, their names say.
+    chat: Annotated[Names, _templates("name", "text")] = ("{name}说，{text}",)
+    gift: Annotated[Names, _templates("name", "gift", "count")] = (
         "感谢{name}送的{count}个{gift}",
         "谢谢{name}的{gift}，{count}个",
     )
-    like: Annotated[tuple[str, ...], _templates("name", "count")] = ()
-    member: Annotated[tuple[str, ...], _templates("name")] = ("欢迎{name}",)
-    follow: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}的关注",)
-    share: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}的分享",)
-    fansclub: Annotated[tuple[str, ...], _templates("name")] = ("感谢{name}支持粉丝团",)
+    like: Annotated[Names, _templates("name", "count")] = ()
+    member: Annotated[Names, _templates("name")] = ("欢迎{name}",)
+    follow: Annotated[Names, _templates("name")] = ("感谢{name}的关注",)
+    share: Annotated[Names, _templates("name")] = ("感谢{name}的分享",)
+    fansclub: Annotated[Names, _templates("name")] = ("感谢{name}支持粉丝团",)
+
+    @classmethod
+    def english(cls) -> ReplySettings:
+        """The same in English."""
+        return cls(
+            nobody="somebody",
+            chat=("{name} says: {text}",),
+            gift=("Thank you {name} for {count} {gift}", "{name} sent {count} {gift}, thank you"),
+            member=("Welcome {name}",),
+            follow=("Thank you for following, {name}",),
+            share=("Thank you for sharing, {name}",),
+            fansclub=("Thank you for joining the fan club, {name}",),
+        )
+
+
+class ModelSettings(_Frozen):
+    """A language model that answers chats. Without a `model` the templates answer."""
+
+    base_url: str = "http://127.0.0.1:11434/v1"
+    """An OpenAI-compatible address; this one is Ollama's."""
+    model: str = ""
+    """Its name, such as "qwen3:4b" or "deepseek-chat"; empty: templates answer."""
+    api_key_variable: str = "LIVEBOT_API_KEY"
+    """The environment variable that holds the secret; local servers need none."""
+    persona: str = "你是直播间里的助手，友好、简短、幽默。"
+    """Who the model is to be."""
+    parallel: int = Field(default=2, ge=1)
+    """Answers that may be written at a time."""
+    per_minute: int = Field(default=20, ge=0)
+    """Questions to the model in any minute; beyond, templates answer."""
+    timeout: Seconds = 10.0
+    """Seconds for a whole answer."""
+    connect: Seconds = 3.0
+    """Seconds to reach the server."""
+    stall: Seconds = 4.0
+    """Seconds without a piece of the answer after which it is given up."""
+    failures: int = Field(default=3, ge=1)
+    """Failures in a row after which the model is left alone."""
+    cool_off: Seconds = 30.0
+    """Seconds it is left alone."""
+    max_tokens: int = Field(default=200, ge=1)
+    """Tokens the model may write."""
+    max_characters: int = Field(default=120, ge=1)
+    """Characters of an answer that are spoken, whole sentences only."""
+    temperature: float = Field(default=0.8, ge=0, le=2)
+    """How freely it writes."""
+
+    def api_key(self) -> SecretStr:
+        """The secret of the environment; "none" where there is none, as local servers accept."""
+        return SecretStr(os.environ.get(self.api_key_variable, "") or "none")
 
 
 class Settings(_Frozen):
     """Everything the bot can be told."""
 
+    feed: FeedSettings = FeedSettings()
+    moderation: ModerationSettings = ModerationSettings()
     pipeline: PipelineSettings = PipelineSettings()
-    voice: VoiceSettings = VoiceSettings()
     replies: ReplySettings = ReplySettings()
+    model: ModelSettings = ModelSettings()
+    voice: VoiceSettings = VoiceSettings()
+
+
+# -- files --------------------------------------------------------------------------------------
+
+
+def load(path: Path) -> Settings:
+    """The settings in a TOML file; what it leaves out has its default.
+
+    Raises:
+        ConfigError: The file cannot be read, is not TOML, or a key is wrong; names all that are.
+    """
+    try:
+        with path.open("rb") as file:
+            data = tomllib.load(file)
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
+    try:
+        return Settings.model_validate(data)
+    except ValidationError as exc:
+        lines = "\n".join(f"  {_told(error)}" for error in exc.errors())
+        raise ConfigError(f"{path} cannot be used:\n{lines}") from exc
+
+
+def _told(error: Any) -> str:
+    """One mistake: its key, what is wrong, and what may stand there."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg']}, not {error['input']!r}"
+    section: Any = Settings
+    for part in error["loc"][:-1]:
+        section = section.model_fields[part].annotation
+    return f"{key}: there is no such key; there are {', '.join(sorted(section.model_fields))}"
+
+
+def commented() -> str:
+    """Every setting with its meaning and its default, as a TOML file to start from."""
+    document = tomlkit.document()
+    document.add(tomlkit.comment("livebot's settings. What is left out has the value shown here."))
+    for name, section in Settings.model_fields.items():
+        model: Any = section.annotation
+        table = tomlkit.table()
+        table.comment(" ".join((model.__doc__ or "").split()))
+        for key, field in model.model_fields.items():
+            for line in textwrap.wrap(field.description or "", 90):
+                table.add(tomlkit.comment(line))
+            table.add(*_default(key, field))
+        document.add(name, table)
+    return tomlkit.dumps(document)
+
+
+def _default(key: str, field: Any) -> tuple[Any, ...]:
+    """What to add to a table: key and value, or a comment where TOML has no word for None."""
+    value = field.default
+    if value is None:
+        return (tomlkit.comment(f"{key} ="),)
+    if isinstance(value, dict):
+        return key, tomlkit.inline_table()
+    return key, list(value) if isinstance(value, tuple) else value
+
+
+class SettingsFile:
+    """A settings file that is read again when it changes: a component.
+
+    A change that cannot be used is reported and changes nothing. Sections that are fixed while the
+    bot runs take effect with its next start.
+
+    Thread safety: `current` from any thread.
+
+    Args:
+        path: The TOML file.
+        on_change: Told the new settings, on the watching thread.
+        on_error: Told a `ConfigError`, on the watching thread.
+
+    Raises:
+        ConfigError: The file cannot be used now.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_change: Callable[[Settings], object],
+        on_error: Callable[[ConfigError], object],
+    ) -> None:
+        self._path = path
+        self._on_change = on_change
+        self._on_error = on_error
+        self._observer: Any = None
+        self.current = load(path)
+
+    def start(self, ctx: object = None) -> None:
+        """Begin to watch the file."""
+        from watchdog.observers import Observer  # noqa: PLC0415 - only a running bot watches
+
+        self._observer = Observer()
+        # The folder, not the file: editors replace files, and a replaced file is another one.
+        self._observer.schedule(_Changed(self._path, self.reload), str(self._path.resolve().parent))
+        self._observer.start()
+
+    def stop(self, ctx: object = None) -> None:
+        """Watch it no more."""
+        self._observer.stop()
+        self._observer.join()
+
+    def reload(self) -> None:
+        """Read the file now."""
+        try:
+            fresh = load(self._path)
+        except ConfigError as exc:
+            self._on_error(exc)
+            return
+        if fresh != self.current:
+            self.current = fresh
+            self._on_change(fresh)
+
+
+class _Changed:
+    """What watchdog tells about a folder: calls back when one file in it has new contents."""
+
+    def __init__(self, path: Path, call: Callable[[], None]) -> None:
+        self._name = path.resolve().name
+        self._call = call
+
+    def dispatch(self, event: Any) -> None:
+        touched = {Path(str(path)).name for path in (event.src_path, event.dest_path) if path}
+        if self._name in touched and event.event_type in {"modified", "created", "moved", "closed"}:
+            self._call()

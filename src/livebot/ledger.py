@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from livebot.messages import Event
-from threadkit import REAL, Runtime
+from threadkit import REAL, MessageQueue, Runtime
 
 __all__ = ["Entry", "Ledger", "LedgerStatistics", "Stage"]
 
@@ -17,7 +17,7 @@ class Stage(enum.Enum):
     """Where an event is on its way from the feed to the ear."""
 
     RECEIVED = "waiting to be looked at"
-    PROCESSING = "being looked at"
+    PROCESSING = "being looked at, or held until its combo ends"
     TEXT = "waiting to be spoken"
     SPEECH = "being synthesised or played"
     ENDED = "ended"
@@ -25,11 +25,21 @@ class Stage(enum.Enum):
 
 @dataclass(eq=False)
 class Entry:
-    """One event that could be spoken, on its way. Only the `Ledger` changes its stage."""
+    """One event that could be spoken, on its way. Only the `Ledger` changes what is below.
+
+    Attributes:
+        event: What happened.
+        sentences: What is to be said, in order; closed when it is complete or given up.
+        stage: Where it is.
+    """
 
     event: Event
-    stage: Stage = field(default=Stage.RECEIVED)
-    text: str = ""
+    sentences: MessageQueue[str] = field(default_factory=lambda: MessageQueue(levels=1))
+    stage: Stage = Stage.RECEIVED
+    open: int = 0  # sentences handed to the voice that have not ended
+    heard: bool = False  # whether one was heard to its end
+    failure: str = ""  # why the first that was not heard was not
+    complete: bool = False  # whether no more sentences will come
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class LedgerStatistics:
 
     Attributes:
         received: Events that could be spoken.
-        spoken: Those that were heard to the end.
+        spoken: Those of whose sentences at least one was heard to its end.
         dropped: Those that were not, by reason.
         waiting: Those still on their way, by stage.
         other: Events nobody would speak (statistics of the room, for example), by kind.
@@ -99,14 +109,39 @@ class Ledger:
             self._leave_locked(entry, stage)
             self._waiting[stage] += 1
 
-    def spoken(self, entry: Entry) -> None:
-        """Close an entry: it was heard to its end."""
+    def begin(self, entry: Entry) -> None:
+        """One sentence of an entry is on its way to the ear."""
         with self._lock:
-            self._leave_locked(entry, Stage.ENDED)
-            self._spoken += 1
-            settled = self._settled_locked()
+            entry.open += 1
+
+    def end(self, entry: Entry, failure: str = "") -> None:
+        """One sentence of an entry was heard to its end, or was not, for the reason given."""
+        with self._lock:
+            entry.open -= 1
+            entry.heard = entry.heard or not failure
+            entry.failure = entry.failure or failure
+            settled = self._close_locked(entry)
         if settled:
             self._on_settled()
+
+    def complete(self, entry: Entry) -> None:
+        """No more sentences of an entry will begin."""
+        with self._lock:
+            entry.complete = True
+            settled = self._close_locked(entry)
+        if settled:
+            self._on_settled()
+
+    def _close_locked(self, entry: Entry) -> bool:
+        """End an entry whose sentences have all ended; whether that was the last one."""
+        if entry.open or not entry.complete:
+            return False
+        self._leave_locked(entry, Stage.ENDED)
+        if entry.heard:
+            self._spoken += 1
+        else:
+            self._dropped[entry.failure or "nothing to say"] += 1
+        return self._settled_locked()
 
     def drop(self, entry: Entry, reason: str) -> None:
         """Close an entry: it will not be heard, for this reason."""

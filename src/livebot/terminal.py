@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
     ledger, player, speech = snapshot.ledger, snapshot.player, snapshot.speech
     return {
         "seconds": round(snapshot.seconds, 3),
-        "sent": None if sent is None else sum(sent.values()),
+        "sent": sum(sent.values()) if sent else None,
         "decoded": ledger.received + sum(ledger.other.values()),
         "received": ledger.received,
         "spoken": ledger.spoken,
@@ -40,6 +41,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
             "seconds": round(player.seconds, 3),
             "path": None if player.path is None else str(player.path),
         },
+        "model": None if snapshot.model is None else dataclasses.asdict(snapshot.model),
         "feed": {
             "state": snapshot.source.state.value,
             "duplicates": snapshot.source.duplicates,

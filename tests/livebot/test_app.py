@@ -4,11 +4,13 @@ import logging
 import socket
 
 import pytest
+from model_server import ModelServer
 
 from livebot.app import LiveBot
 from livebot.config import Settings
 from livebot.messages import Chat, Member, User
 from livebot.sources import Endpoint, Faults, Simulator
+
 
 
 def chat(number, text):
@@ -73,10 +75,10 @@ def test_an_event_that_breaks_moderation_is_dropped_and_recorded(live, monkeypat
     bot, _ = live([(0.0, chat(1, "你好")), (0.1, Member(id="2", user=User(id="9", name="乙")))])
     consider = bot._moderator.consider
 
-    def picky(event):
+    def picky(event, tag):
         if isinstance(event, Member):
             raise ValueError("never seen such a thing")
-        return consider(event)
+        return consider(event, tag)
 
     monkeypatch.setattr(bot._moderator, "consider", picky)
     assert bot.run() == 0
@@ -108,6 +110,65 @@ def test_a_cache_on_disk_serves_the_next_run(live, tmp_path):
         assert bot.run() == 0
         speech = bot.snapshot().speech
         assert (speech.synthesized, speech.cached) == expected
+
+
+def test_a_model_answers_in_sentences_and_is_heard(live):
+    with ModelServer(pieces=("好的！", "马上唱。")) as server:
+        model = {"base_url": server.url, "model": "m"}
+        bot, _ = live(room("唱首歌吧"), model=model)
+        assert bot.run() == 0
+    assert (books(bot).spoken, bot.snapshot().player.played) == (1, 2)
+    assert bot.snapshot().model.answers == 1
+
+
+@pytest.mark.parametrize("manner", ["break", "refuse", "rave"])
+def test_a_template_speaks_when_the_model_fails(live, manner, caplog):
+    with ModelServer(manner) as server, caplog.at_level(logging.INFO):
+        model = {"base_url": server.url, "model": "m"}
+        bot, _ = live(room("唱首歌吧"), model=model)
+        assert bot.run() == 0
+    assert books(bot).spoken == 1
+    assert "said: 甲说，唱首歌吧" in [record.getMessage() for record in caplog.records]
+
+
+def test_what_a_model_began_is_spoken_when_it_stalls(live):
+    with ModelServer("stall", pieces=("好的！",)) as server:
+        model = {"base_url": server.url, "model": "m", "stall": 0.5}
+        bot, _ = live(room("唱首歌吧"), model=model)
+        assert bot.run() == 0
+    assert (books(bot).spoken, bot.snapshot().player.played) == (1, 1)
+
+
+def test_a_model_is_not_listened_to_any_more_once_its_answer_is_interrupted(live):
+    with ModelServer("stall", pieces=("好的。" * 20,)) as server:
+        model = {"base_url": server.url, "model": "m", "stall": 0.5}
+        bot, _ = live(room("唱首歌吧"), model=model)
+        bot._player._on_started = lambda utterance: bot._player.interrupt()
+        assert bot.run() == 0
+    assert books(bot).dropped == {"voice: interrupted": 1}
+
+
+@pytest.mark.parametrize("handler", ["threads", "asyncio"])
+def test_both_handlers_keep_the_books_in_a_flood(live, handler):
+    flood = [(0.001 * n, chat(n, f"第{n}条")) for n in range(2000)]
+    sizes = {"handler": handler, "message_queue_size": 50, "text_queue_size": 3}
+    bot, _ = live(flood, pipeline=sizes)
+    assert bot.run() == 0
+    seen = books(bot)
+    assert (seen.received, seen.pending) == (2000, 0)
+    assert seen.spoken >= 3
+
+
+def test_rules_and_replies_change_while_the_bot_runs(live):
+    bot, _ = live(room("你好"))
+    changed = Settings.model_validate(
+        {"replies": {"chat": ["{name}"]}, "voice": {"volume": 0.5}, "moderation": {"big_gift": 1}}
+    )
+    bot.update(changed)
+    assert bot.run() == 0
+    assert bot.snapshot().player.volume == 0.5
+    with pytest.raises(ValueError, match="does not compile"):
+        bot.update(Settings.model_validate({"moderation": {"blocked_patterns": ["("]}}))
 
 
 def test_a_malformed_frame_costs_one_line_and_nothing_else(live, caplog):

@@ -204,6 +204,12 @@ class Moderator:
             told = [self._release(announcement, now) for announcement in finished]
         self._tell(told)
 
+    def objection(self, text: str) -> str:
+        """Why a text of the bot's own, a model's answer for instance, must not be said, or ""."""
+        with self._changed:
+            filter_ = self._filter
+        return filter_.objection(text, clean(text))
+
     def statistics(self) -> ModerationStatistics:
         """The counts so far."""
         with self._changed:

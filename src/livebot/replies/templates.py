@@ -1,0 +1,57 @@
+"""Sentences from templates."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from livebot.config import ReplySettings
+from livebot.messages import Chat, Event, Gift, Like, Social
+
+__all__ = ["TemplateWriter"]
+
+
+class TemplateWriter:
+    """Fills one of the templates of an event's kind, picked at random.
+
+    Thread safety: may be called from any thread, `update` too.
+
+    Args:
+        settings: The templates of each kind.
+        seed: Makes the choice repeatable.
+    """
+
+    def __init__(self, settings: ReplySettings, *, seed: int | None = None) -> None:
+        self._settings = settings
+        self._random = random.Random(seed)
+
+    def update(self, settings: ReplySettings) -> None:
+        """Use these templates from the next sentence on."""
+        self._settings = settings
+
+    def write(self, event: Event) -> str | None:
+        """The sentence, or None when there is nothing to say to this kind of event."""
+        templates = self._templates(event)
+        if not templates:
+            return None
+        return self._random.choice(templates).format(**self._facts(event))
+
+    def _templates(self, event: Event) -> Sequence[str]:
+        settings = self._settings
+        if isinstance(event, Social):
+            return {"follow": settings.follow, "share": settings.share}.get(event.action, ())
+        return getattr(settings, event.kind, ())
+
+    def _facts(self, event: Event) -> dict[str, object]:
+        name = event.user.name if event.user else ""
+        facts: dict[str, object] = {"name": name or self._settings.nobody}
+        match event:
+            case Chat():
+                facts["text"] = event.text
+            case Gift():
+                facts.update(gift=event.name, count=event.repeat_count)
+            case Like():
+                facts["count"] = event.count
+            case _:
+                pass
+        return facts

@@ -1,0 +1,236 @@
+"""What stands between two queues: takes entries from one and hands them on, in its own thread."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from livebot.ledger import Entry
+from threadkit import (
+    REAL,
+    Context,
+    DynamicThreadPool,
+    MessageQueue,
+    QueueClosed,
+    QueueEmpty,
+    Runtime,
+)
+
+__all__ = ["AsyncMessageHandler", "Handler", "MessageHandler", "VoiceStage"]
+
+Work = Callable[[Entry], None]
+
+
+class Handler(Protocol):
+    """Takes entries from a queue to a pool, not faster than the pool works."""
+
+    def start(self, ctx: Context, /) -> object: ...
+    def stop(self, ctx: Context, /) -> object: ...
+
+
+class MessageHandler:
+    """The handler made of a thread: it waits while the bounded pool is full.
+
+    Thread safety: `work` and `refused` are called from several threads.
+
+    Lifetime: a component. `stop` leaves what is still in the queue where it is counted.
+
+    Args:
+        queue: Where entries come from; closed by `stop`.
+        pool: Does the work; its `overflow` should be "block".
+        work: Done with each entry, on the pool.
+        refused: Called with an entry that the pool would not take, because it is stopping.
+        runtime: The thread.
+    """
+
+    def __init__(
+        self,
+        queue: MessageQueue[Entry],
+        pool: DynamicThreadPool,
+        work: Work,
+        refused: Work,
+        *,
+        runtime: Runtime = REAL,
+    ) -> None:
+        self._queue = queue
+        self._pool = pool
+        self._work = work
+        self._refused = refused
+        self._thread = runtime.thread(self._run, name="livebot-messages")
+
+    def start(self, ctx: Context, /) -> None:
+        self._thread.start()
+
+    def stop(self, ctx: Context, /) -> None:
+        self._queue.close(drain=False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                entry = self._queue.get()
+            except QueueClosed:
+                return
+            try:
+                self._pool.submit(self._work, entry)
+            except RuntimeError:
+                self._refused(entry)
+
+
+class AsyncMessageHandler:
+    """The handler made of coroutines: the same promises, for programs built around asyncio.
+
+    One coroutine takes entries, each is looked after by a task of its own, and at most
+    `concurrency` tasks exist at a time: beyond that, entries wait in the queue, where the least
+    important can still be dropped. Blocking work runs on the pool.
+
+    Thread safety, lifetime: as of `MessageHandler`. The event loop runs in a thread of its own and
+    ends with it; `stop` waits for the tasks under way.
+
+    Args:
+        queue: As of `MessageHandler`, and the same for the rest.
+        pool: Does the blocking work.
+        work: Done with each entry, on the pool.
+        refused: Called with an entry that the pool would not take.
+        concurrency: Tasks at a time, at least 1.
+        runtime: The thread.
+
+    Raises:
+        ValueError: `concurrency` is less than 1.
+    """
+
+    def __init__(
+        self,
+        queue: MessageQueue[Entry],
+        pool: DynamicThreadPool,
+        work: Work,
+        refused: Work,
+        *,
+        concurrency: int = 16,
+        runtime: Runtime = REAL,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
+        self._queue = queue
+        self._pool = pool
+        self._work = work
+        self._refused = refused
+        self._concurrency = concurrency
+        self._thread = runtime.thread(self._run, name="livebot-messages-loop")
+
+    def start(self, ctx: Context, /) -> None:
+        self._thread.start()
+
+    def stop(self, ctx: Context, /) -> None:
+        self._queue.close(drain=False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        room = asyncio.Semaphore(self._concurrency)
+        tasks: set[asyncio.Task[None]] = set()
+
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            room.release()
+
+        while True:
+            await room.acquire()
+            try:
+                entry = await self._queue.aget()
+            except QueueClosed:
+                break
+            task = asyncio.create_task(self._look_after(entry))
+            tasks.add(task)
+            task.add_done_callback(done)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _look_after(self, entry: Entry) -> None:
+        try:
+            await self._pool.run(self._work, entry)
+        except (RuntimeError, asyncio.CancelledError):  # the pool is stopping
+            self._refused(entry)
+
+
+class VoiceStage:
+    """Takes the best entry whenever there is room ahead of the player, not before.
+
+    An entry that waits in the queue can still be overtaken or dropped as stale; one that was taken
+    cannot. So only `lookahead` sentences are on their way to the ear at a time. The sentences of
+    one entry follow one another, also while the last of them are still being written; an entry
+    whose next sentence does not come within `stall` seconds is over.
+
+    Lifetime: a component. `stop` leaves what is still in the queue where it is counted.
+
+    Args:
+        queue: Entries to speak, closed by `stop`.
+        speak: Takes each sentence with its number in the order of the room: 0, 1, ...
+        complete: Told when no more sentences of an entry will come.
+        lookahead: Sentences between the queue and the ear.
+        stall: Seconds to wait for the next sentence of an entry.
+        runtime: Thread and queue.
+    """
+
+    def __init__(
+        self,
+        queue: MessageQueue[Entry],
+        speak: Callable[[int, Entry, str], None],
+        complete: Work,
+        *,
+        lookahead: int,
+        stall: float,
+        runtime: Runtime = REAL,
+    ) -> None:
+        self._queue = queue
+        self._speak = speak
+        self._complete = complete
+        self._stall = stall
+        self._numbers = itertools.count()
+        self._room: Any = runtime.simple_queue()  # one True for each sentence that may be taken
+        for _ in range(lookahead):
+            self._room.put(True)
+        self._thread = runtime.thread(self._run, name="livebot-voice")
+
+    def next(self) -> None:
+        """One sentence is done with: another may be taken. Any thread may call it."""
+        self._room.put(True)
+
+    def start(self, ctx: Context, /) -> None:
+        self._thread.start()
+
+    def stop(self, ctx: Context, /) -> None:
+        self._queue.close(drain=False)
+        self._room.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._room.get():
+            try:
+                entry = self._queue.get()
+            except QueueClosed:
+                return
+            if not self._speak_all(entry):
+                return
+
+    def _speak_all(self, entry: Entry) -> bool:
+        """Hand on every sentence of `entry`, into the room the caller took; False to stop."""
+        has_room = True
+        while True:
+            try:
+                sentence = entry.sentences.get(timeout=self._stall)
+            except (QueueClosed, QueueEmpty):
+                break
+            if not (has_room or self._room.get()):
+                return False
+            has_room = False
+            self._speak(next(self._numbers), entry, sentence)
+        entry.sentences.close(drain=False)
+        self._complete(entry)
+        if has_room:
+            self._room.put(True)
+        return True

@@ -1,0 +1,128 @@
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from livebot.config import ConfigError, Settings, SettingsFile, commented, load
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@pytest.fixture
+def write(tmp_path):
+    def writing(text):
+        path = tmp_path / "livebot.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return writing
+
+
+def test_what_a_file_leaves_out_has_its_default(write):
+    settings = load(write("[voice]\nrate = 180\n"))
+    assert settings.voice.rate == 180
+    assert settings.voice.workers == Settings().voice.workers
+    assert settings.pipeline == Settings().pipeline
+
+
+def test_the_commented_file_is_the_defaults(write):
+    assert load(write(commented())) == Settings()
+
+
+def test_the_commented_file_explains_every_key():
+    lines = commented().splitlines()
+    data = tomllib.loads(commented())
+    templates = {"chat", "gift", "like", "member", "follow", "share", "fansclub"}
+    for section, keys in data.items():
+        for key in set(keys) - templates:
+            at = next(n for n, line in enumerate(lines) if line.startswith(f"{key} ="))
+            assert lines[at - 1].startswith("#"), f"{section}.{key} is not explained"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("[voice]\nrate = 9000", "voice.rate: Input should be less than or equal to 450, not 9000"),
+        ("[voice]\nrat = 200", "voice.rat: there is no such key; there are cache_bytes"),
+        ("[voise]\n", "voise: there is no such key; there are feed, model"),
+        ("[feed]\nkind = 'twitch'", "'douyin', 'barrage_grab' or 'douyin_live', not 'twitch'"),
+        ("[replies]\nchat = ['{nmae}']", "'{nmae}' may hold {name} and {text}"),
+        (
+            "[model]\nper_minute = -1",
+            "model.per_minute: Input should be greater than or equal to 0",
+        ),
+        ("voice = 3", "voice: "),
+        ("[voice\n", "is not TOML"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_may_stand_there(write, text, complaint):
+    with pytest.raises(ConfigError) as caught:
+        load(write(text))
+    assert complaint in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(write):
+    with pytest.raises(ConfigError) as caught:
+        load(write("[voice]\nrate = 1\nvolume = 2\n[model]\ntimeout = 0\n"))
+    assert all(key in str(caught.value) for key in ("voice.rate", "voice.volume", "model.timeout"))
+
+
+def test_a_file_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"cannot read nowhere.toml: No such file"):
+        load(Path("nowhere.toml"))
+
+
+class Watched:
+    """A settings file under watch, and what it told."""
+
+    def __init__(self, path):
+        self.told = []
+        self.news = threading.Semaphore(0)
+        self.file = SettingsFile(path, on_change=self._tell, on_error=self._tell)
+
+    def _tell(self, what):
+        self.told.append(what)
+        self.news.release()
+
+    def __enter__(self):
+        self.file.start()
+        return self
+
+    def __exit__(self, *exc_info):
+        self.file.stop()
+
+
+def test_a_changed_file_is_read_again(write):
+    with Watched(write("[voice]\nvolume = 0.5\n")) as watched:
+        write("[voice]\nvolume = 0.25\n")
+        assert watched.news.acquire(timeout=30)
+        assert watched.file.current.voice.volume == 0.25
+    assert watched.told[-1].voice.volume == 0.25
+
+
+def test_a_replaced_file_is_read_again(write, tmp_path):
+    with Watched(write("[voice]\nvolume = 0.5\n")) as watched:
+        fresh = tmp_path / "livebot.toml.new"
+        fresh.write_text("[voice]\nvolume = 0.75\n", encoding="utf-8")
+        fresh.rename(tmp_path / "livebot.toml")
+        assert watched.news.acquire(timeout=30)
+    assert watched.told[-1].voice.volume == 0.75
+
+
+def test_a_change_that_cannot_be_used_changes_nothing(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"))
+    write("[voice]\nvolume = 5\n")
+    watched.file.reload()
+    assert isinstance(watched.told[0], ConfigError)
+    assert watched.file.current.voice.volume == 0.5
+
+
+def test_the_same_contents_are_no_news(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"))
+    watched.file.reload()
+    assert watched.told == []
