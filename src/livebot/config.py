@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import string
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -269,12 +272,12 @@ def commented() -> str:
 
 def _default(key: str, field: Any) -> tuple[Any, ...]:
     """What to add to a table: key and value, or a comment where TOML has no word for None."""
-    value = field.default
+    value: Any = field.default
     if value is None:
         return (tomlkit.comment(f"{key} ="),)
     if isinstance(value, dict):
         return key, tomlkit.inline_table()
-    return key, list(value) if isinstance(value, tuple) else value
+    return key, [*value] if type(value) is tuple else value
 
 
 class SettingsFile:
@@ -305,6 +308,8 @@ class SettingsFile:
         self._on_change = on_change
         self._on_error = on_error
         self._observer: Any = None
+        self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: touched; False: stop
+        self._thread = threading.Thread(target=self._read_when_quiet, name="livebot-settings")
         self.current = load(path)
 
     def start(self, ctx: object = None) -> None:
@@ -313,13 +318,26 @@ class SettingsFile:
 
         self._observer = Observer()
         # The folder, not the file: editors replace files, and a replaced file is another one.
-        self._observer.schedule(_Changed(self._path, self.reload), str(self._path.resolve().parent))
+        changed = _Changed(self._path, lambda: self._news.put(True))
+        self._observer.schedule(changed, str(self._path.resolve().parent))
         self._observer.start()
+        self._thread.start()
 
     def stop(self, ctx: object = None) -> None:
         """Watch it no more."""
         self._observer.stop()
         self._observer.join()
+        self._news.put(False)
+        self._thread.join()
+
+    def _read_when_quiet(self) -> None:
+        """An editor empties a file before it writes it: so wait until nothing more happens."""
+        while self._news.get():
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    if not self._news.get(timeout=_QUIET):
+                        return
+            self.reload()
 
     def reload(self) -> None:
         """Read the file now."""
@@ -331,6 +349,9 @@ class SettingsFile:
         if fresh != self.current:
             self.current = fresh
             self._on_change(fresh)
+
+
+_QUIET = 0.2  # seconds without a change after which a file counts as written
 
 
 class _Changed:

@@ -4,13 +4,12 @@ import logging
 import socket
 
 import pytest
-from model_server import ModelServer
 
 from livebot.app import LiveBot
 from livebot.config import Settings
 from livebot.messages import Chat, Member, User
 from livebot.sources import Endpoint, Faults, Simulator
-
+from model_server import ModelServer
 
 
 def chat(number, text):

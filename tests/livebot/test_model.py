@@ -3,14 +3,13 @@
 import json
 
 import pytest
-from model_server import ModelServer
 
 from livebot.config import ModelSettings
 from livebot.messages import Chat, User
 from livebot.replies import Budget, Circuit, ModelUnavailable, ModelWriter, SentenceCutter
+from model_server import ModelServer
 from threadkit import REAL
 from threadkit.testing import FakeClock, SimRuntime
-
 
 EVENT = Chat(id="1", user=User(id="1", name="小鱼"), text="今天唱什么")
 
