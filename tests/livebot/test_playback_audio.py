@@ -9,13 +9,13 @@ import threading
 import numpy as np
 import pytest
 
-from livebot.playback import AudioPlayer, PortAudioSink, output, output_devices
+from livebot.playback import AudioPlayer, PortAudioSink, output, output_devices, sinks
 from livebot.speech import Pyttsx3Process, SpeechService
 
 pytestmark = [pytest.mark.audio, pytest.mark.timeout(60)]
 
 RATE = 22050
-ROOMY = 0.5  # seconds of sound ahead, so that a busy machine cannot tear what is measured
+ROOMY = 0.3  # seconds of sound ahead, so that a busy machine cannot tear what is measured
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_sounds_are_heard_whole_in_order_and_close_together(player, listener, to
     for seq in (3, 1, 0, 2):
         player.play(seq, sounds[seq])
     assert player.wait_idle(20)
-    listener.wait_for_silence(ROOMY + 0.3)
+    listener.wait_for_silence(ROOMY + 0.2)
     heard = listener.heard()
     starts = [place(heard, sound) for sound in sounds]
     ends = [start + len(sound.samples) for start, sound in zip(starts, sounds, strict=True)]
@@ -59,13 +59,13 @@ def test_sounds_are_heard_whole_in_order_and_close_together(player, listener, to
 def test_spoken_sentences_are_heard_to_the_last_sample(player, listener):
     service = SpeechService(engine=Pyttsx3Process)
     try:
-        speeches = [service.synthesize(text) for text in ("你好，欢迎", "谢谢小明送的玫瑰花", "hi")]
+        speeches = [service.synthesize(text) for text in ("你好", "谢谢小明", "hi")]
     finally:
         service.close()
     for seq, speech in enumerate(speeches):
         player.play(seq, speech)
     assert player.wait_idle(30)
-    listener.wait_for_silence(ROOMY + 0.3)
+    listener.wait_for_silence(ROOMY + 0.2)
     heard = listener.heard()
     starts = [place(heard, speech) for speech in speeches]
     assert starts == sorted(starts)
@@ -78,7 +78,7 @@ def test_a_player_that_stops_lets_what_it_was_given_be_heard(listener, tone):
     player.play(0, sound)
     assert player.drain(deadline=None)
     player.stop()
-    listener.wait_for_silence(ROOMY + 0.3)
+    listener.wait_for_silence(ROOMY + 0.2)
     place(listener.heard(), sound)
 
 
@@ -104,11 +104,11 @@ def test_pause_is_silent_and_resume_plays_the_rest(player, listener, tone):
     player.play(0, sound)
     listener.wait_until_loud()
     player.pause()
-    listener.wait_for_silence(ROOMY + 0.3)
+    listener.wait_for_silence(ROOMY + 0.2)
     player.resume()
     listener.wait_until_loud()
     assert player.wait_idle(10)
-    listener.wait_for_silence(ROOMY + 0.3)
+    listener.wait_for_silence(ROOMY + 0.2)
     loud = np.count_nonzero(listener.heard())
     assert len(sound.samples) <= loud <= len(sound.samples) + 0.006 * RATE
 
@@ -135,7 +135,7 @@ def test_a_server_that_is_killed_and_comes_back_is_survived(mortal_server, liste
         after = tone(880)
         player.play(2, after)
         assert player.wait_idle(20)
-        listener.wait_for_silence(ROOMY + 0.3)
+        listener.wait_for_silence(ROOMY + 0.2)
         place(listener.heard(), after)
     finally:
         player.stop()
@@ -155,6 +155,7 @@ def watch_for(condition, timeout=20):
 
 def test_a_server_that_freezes_is_survived(mortal_server, listen, tone, monkeypatch):
     monkeypatch.setattr(output, "_STALL", 1.0)
+    monkeypatch.setattr(sinks, "_CLOSE_TIMEOUT", 0.5)
     listener = listen(mortal_server)
     player = AudioPlayer(PortAudioSink(latency=ROOMY), fallback=os.devnull)
     player.start()

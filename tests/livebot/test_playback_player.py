@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import threading
+import types
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from livebot.playback import AudioPlayer, NullSink, SinkError
+from livebot.playback.programme import Programme, Sounding
 from threadkit.testing import SimRuntime, explore
 
 RATE = 1000  # samples a second: a block of 20 ms holds 20
@@ -156,6 +159,40 @@ def test_interrupt_silences_at_once_and_what_comes_later_is_heard():
     explore(scenario, 20)
 
 
+class MeddlingLock:
+    """Once armed, does something at the first moment at which it is free again."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self.meddle = None
+
+    def __enter__(self):
+        return self._lock.__enter__()
+
+    def __exit__(self, *exc_info):
+        self._lock.__exit__(*exc_info)
+        if self.meddle:
+            meddle, self.meddle = self.meddle, None
+            meddle()
+
+
+def test_the_sink_cannot_begin_the_next_sound_in_the_middle_of_an_interrupt():
+    lock, reports = MeddlingLock(), []
+    runtime = types.SimpleNamespace(lock=lambda: lock)
+    programme = Programme(RATE, 0, lambda *report: reports.append(report[1]), runtime=runtime)
+    block = np.empty(20, np.int16)
+    for seq in range(3):
+        samples = np.full(1000, 5, np.int16)
+        sounding = Sounding(seq, samples, "", 0, None, 0.0, None)
+        programme.put(seq, sounding, 0, cut=False)
+    programme.fill(block, 0.0)
+    lock.meddle = lambda: programme.fill(block, 0.0)
+    assert programme.silence() == 3
+    programme.fill(block, 0.0)
+    assert not block.any()
+    assert reports == ["speaking", *["interrupted"] * 3]
+
+
 def test_a_cut_sound_fades_instead_of_clicking():
     def scenario(sim):
         player, tape, _ = playing(sim)
@@ -198,7 +235,7 @@ def test_pause_stops_in_the_middle_and_resume_goes_on_there():
         sim.sleep(1)
         player.pause()
         assert player.statistics().paused
-        sim.sleep(60)
+        sim.sleep(5)
         player.resume()
         assert player.wait_idle(5)
         player.stop()

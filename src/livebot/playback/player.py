@@ -280,7 +280,7 @@ class AudioPlayer:
 
     def interrupt(self) -> int:
         """Silence at once: end what is heard, throw away what waits. How many sounds that were."""
-        return self._programme.skip("interrupted") + self._programme.clear("interrupted")
+        return self._programme.silence()
 
     def skip(self) -> bool:
         """End what is heard and go on with the next; False if nothing is heard."""

@@ -12,9 +12,8 @@ from livebot.playback.order import PlayOrder
 from livebot.playback.sinks import Samples
 from threadkit import Runtime
 
-__all__ = ["Cut", "Programme", "Sounding"]
+__all__ = ["Programme", "Sounding"]
 
-Cut = Literal["skipped", "interrupted", "cleared", "stopped"]
 Report = Callable[["Sounding", Any], None]
 
 _FADE = 0.005  # seconds; a sound that stops at once clicks
@@ -143,18 +142,31 @@ class Programme:
             self._report(victim, "interrupted")
         return taken
 
-    def skip(self, how: Cut = "skipped") -> bool:
+    def skip(self) -> bool:
         """End the sound that is heard; False if there is none."""
         with self._lock:
             victim = self._cut_locked()
         if victim:
-            self._report(victim, how)
+            self._report(victim, "skipped")
         return victim is not None
 
-    def clear(self, how: Cut = "cleared") -> int:
+    def clear(self) -> int:
         """Throw away what waits; how many that were."""
         with self._lock:
             victims = self._order.clear()
+        for victim in victims:
+            self._report(victim, "cleared")
+        return len(victims)
+
+    def silence(self, how: Literal["interrupted", "stopped"] = "interrupted") -> int:
+        """End the sound that is heard and throw away what waits; how many that were.
+
+        In one step, or the sink could begin the next sound between the two.
+        """
+        with self._lock:
+            current = self._cut_locked()
+            victims = [current] if current else []
+            victims += self._order.clear()
         for victim in victims:
             self._report(victim, how)
         return len(victims)
@@ -163,8 +175,7 @@ class Programme:
         """End everything, and take in nothing more."""
         with self._lock:
             self._closed = True
-        self.skip("stopped")
-        self.clear("stopped")
+        self.silence("stopped")
 
     def pause(self, paused: bool) -> None:
         """Stop in the middle of a sound, or go on there."""
