@@ -362,7 +362,7 @@ def _pack(label: bytes, value: bytes) -> bytes:
 
 def _unpack(data: bytes, label: bytes) -> bytes | None:
     """The value in `data` if it is whole and belongs to `label`."""
-    if len(data) < HEADER.size:
+    if len(data) < HEADER.size or not data.startswith(MAGIC):
         return None
     _, checksum, key_length, value_length = HEADER.unpack_from(data)
     start = HEADER.size + key_length

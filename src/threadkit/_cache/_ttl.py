@@ -221,7 +221,8 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         #    look for flights once more. So one of the two sees the other.
         # 3. A victim is ours once we popped it off the list, and gone once we popped it off the
         #    dict, each in one call, whoever else is at it.
-        # What does not fit is left to `_put` and `_finish_put`, under the lock.
+        # What does not fit is left to `_put` and `_finish_put`, under the lock. Puts that meet may
+        # each make room for the other, and evict one more than was needed.
         entry = Entry()
         entry.value = value
         entry.key = key
