@@ -340,6 +340,7 @@ def check_stop(sim, *, stuck, delay):
     opened = []
 
     def dial(endpoint, connect_timeout, io_timeout):
+        sim.sleep(0.3)
         if len(opened) % 2:
             opened.append(None)
             raise OSError("no route")
@@ -359,7 +360,7 @@ def check_stop(sim, *, stuck, delay):
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-@pytest.mark.parametrize("delay", [0.0, 0.7, 3.2])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.7, 3.2])
 def test_stop_ends_everything_at_any_moment(stuck, delay):
     explore(lambda sim: check_stop(sim, stuck=stuck, delay=delay), seeds=25)
 
@@ -373,6 +374,42 @@ def test_a_keeper_that_is_stuck_in_a_send_is_woken_by_stop():
         assert source.state is FeedState.STOPPED
 
     explore(scenario, seeds=25)
+
+
+def test_a_connection_that_opens_after_stop_is_closed_at_once():
+    def scenario(sim):
+        opened = SimSocket(sim)
+
+        def dial(endpoint, connect_timeout, io_timeout):
+            sim.sleep(2.0)
+            return opened
+
+        source = source_in(sim, dial)
+        source.start()
+        sim.sleep(1.0)
+        source.stop()
+        assert not opened.closed
+        sim.sleep(1.0)
+        assert opened.closed
+        assert source.statistics().connections == 0
+
+    simulate(scenario)
+
+
+def test_a_keeper_that_is_stuck_in_a_send_does_not_keep_the_next_connection_waiting():
+    def scenario(sim):
+        stuck, fresh = SimSocket(sim, stuck=True), SimSocket(sim)
+        left = iter([stuck, fresh])
+        source = source_in(sim, lambda *_: next(left), heartbeat_every=1.0)
+        source.start()
+        sim.sleep(5.0)
+        stuck.arrive(struct.pack("!H", 1012), CLOSE)
+        sim.sleep(5.0)
+        assert source.state is FeedState.CONNECTED
+        assert source.statistics().reconnects == 1
+        source.stop()
+
+    simulate(scenario)
 
 
 # -- real sockets -------------------------------------------------------------------------------
