@@ -382,19 +382,32 @@ def test_contention_forgets_when_the_service_itself_has_changed():
     assert seen.peak() == math.inf
 
 
-def trial_rates(trial, base_rate, other_rate):
-    gain = None
+def tried(trial, run_times):
+    """The gain a trial finds when tasks take so long at each size, and those begun before 1 s."""
+    gain, left = None, 0
     while gain is None:
-        rate = base_rate if trial.size == trial.base else other_rate
-        gain = trial.observe(snapshot(interval=0.1, completions=int(rate / 10)))
+        if left > 0:
+            left, took = left - 5, 1.0
+        else:
+            took = run_times[trial.size]
+        size = trial.size
+        gain = trial.observe(snapshot(interval=0.1, completions=5, run_time=5 * took))
+        left = size if trial.size != size else left
     return gain
 
 
-def test_a_trial_measures_both_sizes_and_leaves_out_tasks_begun_before():
-    trial = Trial(8, 10)
-    assert trial_rates(trial, 100, 120) == pytest.approx(1.2)
-    assert trial.won(1.2)
-    assert not trial.won(1.1)
+def test_a_trial_compares_throughputs_and_leaves_out_tasks_begun_before():
+    gain = tried(Trial(10, 15, settled=True), {10: 0.10, 15: 0.125})
+    assert gain == pytest.approx(1.2)
+    assert not Trial(10, 15).won(1.2)
+    assert Trial(10, 15).won(1.26)
+
+
+def test_a_trial_at_the_start_of_a_burst_leaves_out_what_the_base_size_had_begun():
+    trial = Trial(10, 15)
+    for took in (9.0, 9.0):
+        assert trial.observe(snapshot(completions=5, run_time=5 * took)) is None
+    assert tried(trial, {10: 0.10, 15: 0.15}) == pytest.approx(1.0)
 
 
 def test_a_trial_of_fewer_is_won_when_as_much_gets_done():

@@ -8,10 +8,14 @@ __all__ = ["Trial"]
 
 
 class Trial:
-    """One comparison of two sizes under a backlog, by completions over time.
+    """One comparison of two sizes under a backlog, by throughput.
 
     The base size is measured first, then the other, each without the tasks that began before: when
     a burst has just come, or the size has just changed, the first completions come late.
+
+    While every worker is busy, the throughput is the number of workers over the mean run time
+    (Little's law). Counting completions instead would need many more of them, since tasks that
+    began together end together.
 
     Args:
         base: The present size.
@@ -30,7 +34,7 @@ class Trial:
         self._settling = 0 if settled else base  # completions still to be left out
         self._base_rate = 0.0
         self._completions = 0
-        self._span = 0.0
+        self._run_time = 0.0
 
     def observe(self, snapshot: PoolSnapshot) -> float | None:
         """The other size's throughput over the base's, once both were measured."""
@@ -38,14 +42,14 @@ class Trial:
             self._settling -= snapshot.completions
             return None
         self._completions += snapshot.completions
-        self._span += snapshot.interval
-        if self._completions < max(self.LEAST, self.size) or not self._span:
+        self._run_time += snapshot.run_time
+        if self._completions < max(self.LEAST, self.size) or self._run_time <= 0:
             return None
-        rate = self._completions / self._span
+        rate = self.size * self._completions / self._run_time
         if self.size == self.other:
             return rate / self._base_rate
         self._base_rate, self.size, self._settling = rate, self.other, self.base
-        self._completions, self._span = 0, 0.0
+        self._completions, self._run_time = 0, 0.0
         return None
 
     def won(self, gain: float) -> bool:
