@@ -55,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_run(commands)
     _add_init(commands)
+    _add_check(commands)
     return parser
 
 
@@ -102,6 +103,21 @@ def _add_init(commands: Any) -> None:
     init.add_argument("path", type=Path, nargs="?", default=Path("livebot.toml"), metavar="FILE")
 
 
+def _add_check(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="try what the bot needs: sound, engines, model, feed",
+        description="Tries the sound device, the speech engines, and with --config the model and "
+        "the feed; says what works, and how to mend what does not. You should hear a tone and a "
+        "sentence.",
+    )
+    check.set_defaults(command=_check)
+    check.add_argument("--config", type=Path, metavar="FILE", help="the settings")
+    check.add_argument(
+        "--wav", type=Path, metavar="FILE", help="play into a WAV file, not a sound device"
+    )
+
+
 def _add_common(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seconds", type=_positive, metavar="N", help="end after N seconds")
     command.add_argument(
@@ -141,6 +157,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from livebot.app import LiveBot  # noqa: PLC0415 - see the module's docstring
     from livebot.config import SettingsFile  # noqa: PLC0415
+    from livebot.sources import EndpointCommand  # noqa: PLC0415
 
     _check_writable(arguments)
     logger = logging.getLogger("livebot")
@@ -158,9 +175,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     file = SettingsFile(arguments.config, on_change=changed, on_error=refused)
     feed = file.current.feed
-    if not feed.url:
-        raise ValueError(f"{arguments.config}: feed.url is empty: it must say where the room is")
-    bot = LiveBot(feed.url, settings=file.current, wav=arguments.wav)
+    if not (feed.url or feed.command):
+        raise ValueError(f"{arguments.config}: say in feed.url or feed.command where the room is")
+    url = EndpointCommand(feed.command) if feed.command else feed.url
+    bot = LiveBot(url, settings=file.current, wav=arguments.wav)
     bot.manager.add("settings", file)
     return _live(bot, arguments)
 
@@ -172,6 +190,29 @@ def _init(arguments: argparse.Namespace) -> int:
         file.write(commented())
     print(f"{arguments.path} written: say in [feed] where the room is, then: livebot run")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from livebot import check  # noqa: PLC0415 - see the module's docstring
+    from livebot.config import Settings, load  # noqa: PLC0415
+    from livebot.sources import Endpoint, EndpointCommand  # noqa: PLC0415
+
+    settings = load(arguments.config) if arguments.config else Settings()
+    feed, model = settings.feed, settings.model
+    endpoint = Endpoint(feed.url, feed.headers) if feed.url else None
+    plan = check.Plan(
+        device=settings.voice.device,
+        wav=arguments.wav,
+        feed=EndpointCommand(feed.command)() if feed.command else endpoint,
+        model_url=model.base_url if model.model else None,
+        model_key=model.api_key().get_secret_value(),
+        model=model.model,
+    )
+    works = True
+    for finding in check.checks(plan):
+        print(finding, flush=True)
+        works = works and finding.works
+    return 0 if works else 1
 
 
 def _live(

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from livebot.config import FeedSettings, ModelSettings, Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
@@ -20,7 +20,13 @@ from livebot.messages import Chat, Control, Event
 from livebot.moderation import Moderator, Outcome, Rules, Verdict
 from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
 from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
-from livebot.sources import DouyinSource, Endpoint, SourceStatistics
+from livebot.sources import (
+    BarrageGrabSource,
+    DouyinLiveSource,
+    DouyinSource,
+    Endpoint,
+    SourceStatistics,
+)
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
 from livebot.stages import AsyncMessageHandler, Handler, MessageHandler, VoiceStage
 from threadkit import (
@@ -355,6 +361,14 @@ class LiveBot:
             self.manager.request_stop()
 
 
+class Feed(Protocol):
+    """What the app needs of a source, whatever it reads."""
+
+    def start(self, ctx: Context, /) -> object: ...
+    def stop(self, ctx: Context, /) -> object: ...
+    def statistics(self) -> SourceStatistics: ...
+
+
 class _Errors:
     """The central error log: begins with everything and is closed last."""
 
@@ -411,10 +425,16 @@ def _source(
     feed: FeedSettings,
     emit: Callable[[Event], None],
     runtime: Runtime,
-) -> Any:
-    """The feed's reader. A callable says its own headers."""
+) -> Feed:
+    """The reader of the feed. A callable says its own headers."""
+    made_by: dict[str, Callable[..., Any]] = {
+        "douyin": DouyinSource,
+        "barrage_grab": BarrageGrabSource,
+        "douyin_live": DouyinLiveSource,
+    }
     headers = feed.headers if isinstance(url, str) else None
-    return DouyinSource(url, headers=headers, emit=emit, runtime=runtime)
+    source: Feed = made_by[feed.kind](url, headers=headers, emit=emit, runtime=runtime)
+    return source
 
 
 def _audio_cache(settings: Settings) -> Any:

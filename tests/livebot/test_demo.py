@@ -75,7 +75,8 @@ def test_what_was_said_is_shown_and_summed_up(played):
 
 def test_the_delay_is_counted_from_the_event_to_its_first_sound(played):
     _, account, _ = played
-    assert 0 < account["delay_seconds"]["p50"] <= account["delay_seconds"]["p95"] < 12
+    delay = account["delay_seconds"]
+    assert 0 < delay["p50"] <= delay["p95"] <= account["seconds"]
 
 
 def test_the_end_of_the_recording_ends_the_demo_with_nothing_pending(tmp_path):

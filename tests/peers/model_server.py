@@ -41,6 +41,10 @@ class ModelServer:
             def log_message(self, *args):
                 pass
 
+            def do_GET(self):
+                self.close_connection = True
+                self._answer(200, {"object": "list", "data": [{"id": "m", "object": "model"}]})
+
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.asked.append((self.headers, json.loads(body)))
@@ -89,7 +93,10 @@ class ModelServer:
                 self._error(500, "out of memory")
 
             def _error(self, code, message):
-                body = json.dumps({"error": {"message": message}}).encode()
+                self._answer(code, {"error": {"message": message}})
+
+            def _answer(self, code, content):
+                body = json.dumps(content).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))

@@ -1,0 +1,121 @@
+"""The commands beside the demo, as a user calls them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from livebot.config import Settings, load
+from livebot.messages import Chat, User
+from livebot.sources import Simulator
+from model_server import ModelServer
+
+
+def livebot(folder, *arguments, **settings):
+    return subprocess.run(
+        [sys.executable, "-m", "livebot", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+        **settings,
+    )
+
+
+@pytest.fixture
+def simulator():
+    viewer = User(id="1", name="甲")
+    simulator = Simulator([(0.0, Chat(id="1", user=viewer, text="你好"))])
+    simulator.start()
+    yield simulator
+    simulator.stop()
+
+
+def test_help_names_every_command_and_needs_nothing_heavy(tmp_path):
+    done = livebot(tmp_path, "--help")
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("demo", "run", "init", "check"))
+    code = "import sys, livebot.__main__; print('openai' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_without_a_command_the_help_is_shown(tmp_path):
+    done = livebot(tmp_path)
+    assert done.returncode == 2
+    assert "COMMAND" in done.stdout
+
+
+def test_init_writes_settings_that_work_and_never_overwrites(tmp_path):
+    assert livebot(tmp_path, "init").returncode == 0
+    assert load(tmp_path / "livebot.toml") == Settings()
+    again = livebot(tmp_path, "init")
+    assert again.returncode == 1
+    assert "livebot.toml" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+@pytest.mark.parametrize("address", ["url", "command"])
+def test_run_lives_in_the_room_the_settings_name(tmp_path, simulator, address):
+    script = tmp_path / "where.py"
+    script.write_text(f"print({simulator.url!r})")
+    said = {"url": json.dumps(simulator.url), "command": json.dumps([sys.executable, str(script)])}
+    (tmp_path / "livebot.toml").write_text(f"[feed]\n{address} = {said[address]}\n")
+    done = livebot(tmp_path, "run", "--wav", "out.wav", "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.json").read_text())["spoken"] == 1
+
+
+def test_a_changed_file_is_used_while_the_bot_runs(tmp_path, simulator):
+    settings = tmp_path / "livebot.toml"
+    settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n')
+    command = [sys.executable, "-m", "livebot", "run", "--wav", "out.wav"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as program:
+        lines = iter(program.stderr)
+        assert any("next attempt in" in line for line in lines)
+        settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n[voice]\nvolume = 7\n')
+        assert any("stay as they were" in line for line in lines)
+        settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n[voice]\nvolume = 0.5\n')
+        assert any("was read again" in line for line in lines)
+        os.kill(program.pid, signal.SIGTERM)
+        program.stderr.read()
+        assert program.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "say in feed.url or feed.command where the room is"),
+        ("[voice]\nrat = 3\n", "voice.rat: there is no such key"),
+        ('[feed]\nurl = "http://example.org"\n', "url must begin with ws:// or wss://"),
+        ('[feed]\nurl = "ws://h/"\n[moderation]\nblocked_patterns = ["("]\n', "does not compile"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, text, complaint):
+    (tmp_path / "livebot.toml").write_text(text)
+    done = livebot(tmp_path, "run", "--wav", "out.wav")
+    assert done.returncode == 1
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_check_tries_everything_and_says_what_works(tmp_path, simulator):
+    with ModelServer() as server:
+        (tmp_path / "livebot.toml").write_text(
+            f'[feed]\nurl = "{simulator.url}"\n[model]\nbase_url = "{server.url}"\nmodel = "m"\n'
+        )
+        done = livebot(tmp_path, "check", "--config", "livebot.toml", "--wav", "tone.wav")
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("works  engine pyttsx3") for line in lines)
+    assert any("test tone" in line for line in lines)
+    assert any("feed" in line for line in lines)
+    assert any("model" in line for line in lines)
+    assert done.returncode == 0, done.stdout
+    assert not any(line.startswith("FAILS") for line in lines)
