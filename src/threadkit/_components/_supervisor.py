@@ -329,7 +329,7 @@ class Supervisor(Actor):
             self._said_failed(ctx, handle.crash)
             return
         self._watcher.watch(handle, ctx)
-        if self._round is not None:
+        if self._round is not None and not handle.is_leaving:
             self._round.pending.discard(handle.name)
         self._reconcile(handle)
         self._reconcile_all(self._dependents[handle.name])

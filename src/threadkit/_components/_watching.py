@@ -33,7 +33,6 @@ class Watcher:
         """Watch an instance that has just become ready, until it leaves."""
         options = handle.options
         if options.watchdog is not None:
-            ctx.beat()
             self._expect_beat(handle, ctx, options.watchdog)
         health = getattr(handle.component, "health", None)
         if callable(health):
@@ -50,7 +49,7 @@ class Watcher:
         if ctx is not handle.ctx or handle.is_leaving:
             return
         at, label = ctx.last_beat
-        left = at + watchdog - self._actor.now()
+        left = max(at, handle.ready_at) + watchdog - self._actor.now()
         if left > 0:
             self._schedule(handle, left, self._expect_beat, handle, ctx, watchdog)
             return
