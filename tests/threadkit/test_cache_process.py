@@ -1,0 +1,279 @@
+"""The cache as part of a process: the shared sweeper, fork, collection, a peer's benchmark trap."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import math
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import weakref
+
+import pytest
+
+from threadkit import TTLCache
+from threadkit._cache import _sweeper
+from threadkit.testing import FakeClock
+
+WAIT = 30
+
+
+def run_python(code):
+    """Run `code` in a fresh interpreter; its output."""
+    finished = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+def test_the_sweeper_starts_with_the_first_entry_that_expires_and_is_shared():
+    out = run_python(
+        """
+        import threading
+        from threadkit import TTLCache
+        def sweepers():
+            return [t for t in threading.enumerate() if t.name == "threadkit-shared-sweeper"]
+        caches = [TTLCache(10), TTLCache(10, 60), TTLCache(10, 60)]
+        caches[0]["a"] = 1
+        print(len(sweepers()))
+        caches[1]["a"] = caches[2]["a"] = 1
+        print(len(sweepers()), sweepers()[0].daemon)
+        """
+    )
+    assert out.split() == ["0", "1", "True"]
+
+
+def test_what_nobody_reads_is_dropped_and_told():
+    told = threading.Event()
+    heard = []
+
+    def listen(*event):
+        heard.append((*event, threading.current_thread().name))
+        told.set()
+
+    cache = TTLCache(10, 0.01, sweep_interval=0.01, on_remove=listen)
+    cache["a"] = 1
+    assert told.wait(WAIT)
+    assert heard == [("a", 1, "expired", "threadkit-shared-sweeper")]
+    assert cache.statistics().entries == 0
+
+
+def test_an_infinite_interval_means_no_sweeping(monkeypatch):
+    monkeypatch.setattr(
+        _sweeper.Sweeper, "schedule", lambda *_arguments: pytest.fail("was scheduled")
+    )
+    cache = TTLCache(10, 5, sweep_interval=math.inf)
+    cache["a"] = 1
+    assert cache["a"] == 1
+
+
+def test_a_cache_without_deadlines_is_not_swept(monkeypatch):
+    monkeypatch.setattr(
+        _sweeper.Sweeper, "schedule", lambda *_arguments: pytest.fail("was scheduled")
+    )
+    cache = TTLCache(10)
+    for number in range(20):
+        cache[number] = number
+
+
+def test_a_sweep_drops_a_slice_at_a_time():
+    clock = FakeClock()
+    cache = TTLCache(10_000, 5, sweep_interval=math.inf, clock=clock)
+    for number in range(1000):
+        cache[number] = number
+    clock.advance(5)
+    left = [1000]
+    while cache._sweep() is not None:
+        left.append(len(cache._entries))
+    steps = [before - after for before, after in itertools.pairwise(left)]
+    assert max(steps) <= 256
+    assert not cache._entries
+    assert cache.statistics().expired == 1000
+
+
+def test_a_put_after_a_hundred_thousand_expiries_does_not_pay_for_them():
+    # cachetools: 36 ms in one put
+    clock = FakeClock()
+    cache = TTLCache(200_000, 5, sweep_interval=math.inf, clock=clock)
+    for number in range(100_000):
+        cache[number] = number
+    clock.advance(5)
+    cache["new"] = 1
+    assert cache.statistics().expired == 0  # it dropped none of them
+    assert cache.statistics().entries == 100_001
+    assert len(cache) == 1
+
+
+def test_the_sweeper_keeps_no_cache_alive():
+    cache = TTLCache(10, 1000)
+    cache["a"] = 1
+    gone = weakref.ref(cache)
+    del cache
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_dropped_cache_releases_its_values_and_its_listener():
+    class Thing:
+        pass
+
+    value, listener = Thing(), Thing()
+    cache = TTLCache(10, 1000, on_remove=lambda *_event, it=listener: it)
+    cache["a"] = value
+    gone = [weakref.ref(value), weakref.ref(listener)]
+    del cache, value, listener
+    assert [reference() for reference in gone] == [None, None]
+
+
+def test_when_no_thread_can_be_started_the_cache_works_without_a_sweeper():
+    from threadkit.testing import SimRuntime
+
+    def scenario(sim):
+        sim.fail_thread_starts(1)
+        cache = TTLCache(10, 5, runtime=sim)
+        cache["a"] = 1
+        sim.advance(5)
+        assert cache.get("a") is None
+        cache["b"] = 2
+        assert cache["b"] == 2
+
+    sim = SimRuntime(seed=1)
+    sim.run(scenario, sim)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_at_any_moment_leaves_the_child_a_working_cache():
+    out = run_python(
+        """
+        import os, threading, time
+        from threadkit import TTLCache
+        cache = TTLCache(100, 60, weigher=lambda k, v: 1)
+        plain = TTLCache(100, 60, policy="s3fifo")
+        for number in range(50):
+            cache[number] = plain[number] = number
+        stop = threading.Event()
+        def work():
+            number = 0
+            while not stop.is_set():
+                number += 1
+                cache[number % 300] = plain[number % 300] = number
+                cache.pop(number % 7, None)
+        threads = [threading.Thread(target=work) for _ in range(3)]
+        for thread in threads: thread.start()
+        def hold():
+            with cache._held():
+                held.set()
+                stop.wait(20)
+        held = threading.Event()
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(20)   # the lock is held at the time of the fork
+        def child():
+            for number in range(1000, 1300):
+                cache[number] = plain[number] = number
+                assert cache[number] == plain[number] == number
+            assert len(cache) == len(plain) == 100
+            assert cache.statistics().weight == 100
+            assert cache.load("x", str) == "x"
+            assert any(t.name == "threadkit-shared-sweeper" for t in threading.enumerate())
+        pids = []
+        for _ in range(10):
+            pid = os.fork()
+            if not pid:
+                code = 1
+                try:
+                    child()
+                    code = 0
+                finally:
+                    os._exit(code)
+            pids.append(pid)
+        codes = [os.waitpid(pid, 0)[1] for pid in pids]
+        stop.set()
+        for thread in [*threads, holder]: thread.join()
+        print(codes)
+        """
+    )
+    assert out.split("\n")[0] == str([0] * 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_does_not_wait_for_the_loads_of_its_parent():
+    out = run_python(
+        """
+        import os, threading
+        from threadkit import TTLCache
+        cache = TTLCache(10, 60)
+        entered, opened = threading.Event(), threading.Event()
+        def loader(key):
+            entered.set()
+            opened.wait(20)
+            return "parent"
+        thread = threading.Thread(target=lambda: cache.load("a", loader))
+        thread.start()
+        entered.wait(20)
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if cache.load("a", lambda key: "child", timeout=5) == "child" else 1)
+        code = os.waitpid(pid, 0)[1]
+        opened.set()
+        thread.join()
+        print(code, cache["a"])
+        """
+    )
+    assert out.split() == ["0", "parent"]
+
+
+def test_the_interpreter_ends_with_a_busy_sweeper():
+    assert (
+        run_python(
+            """
+            from threadkit import TTLCache
+            caches = [TTLCache(1000, 0.001, sweep_interval=0.001) for _ in range(20)]
+            for cache in caches:
+                for number in range(100):
+                    cache[number] = number
+            print("end")
+            """
+        )
+        == "end\n"
+    )
+
+
+def test_odometers_count_past_their_ring():
+    from threadkit._cache._odometer import RING, Odometer
+
+    odometer = Odometer()
+    cog = odometer.start
+    for count in range(3 * RING + 5):
+        assert odometer.read(cog) == count
+        cog = cog.next
+
+
+def test_readings_of_a_clock_that_stands_still_have_an_order_and_keep_their_values():
+    from threadkit._cache._clock import strict
+
+    clock = FakeClock(5.0)
+    reading = strict(clock)
+    first, second = reading(), reading()
+    clock.advance(1)
+    third = reading()
+    assert first < second < third
+    assert third > second > first
+    assert first <= second >= first
+    assert first <= first >= first  # noqa: PLR0124 - reflexive
+    assert not first < first  # noqa: PLR0124
+    assert first == second == 5.0
+    assert first + 10 == second + 10 == 15.0
+    assert 5.0 <= second <= 5.0
+    assert not second < 5.0
+    assert sorted([third, second, first]) == [first, second, third]
+    assert min(second, first) is first
