@@ -64,7 +64,7 @@ from threadkit.sizing import POLICIES, Fixed, SizingPolicy, policy
 Makers = Mapping[str, Callable[[], SizingPolicy]]
 
 SIZES = (*range(2, 21), *range(22, 33, 2), *range(36, 65, 4))
-REAL_SIZES = (2, 4, 8, 16, 32, 64)
+REAL_SIZES = (2, 8, 16, 64)
 REAL_POLICIES = ("adaptive", "keep_alive", "queue_threshold")
 DRAWN = ("adaptive", "keep_alive", "queue_threshold", "queue_delay")
 GOALS = {"makespan": 1.10, "sojourn_mean": 1.10, "sojourn_p99": 1.10, "thread_seconds": 1.25}

@@ -56,7 +56,7 @@ class Adaptive:
 
     Args:
         saturation: Share of the usable cores in use from which on it grows only if a trial shows
-            that more gets done. A computing thread does not get a whole core on a busy machine.
+            that more gets done.
         probe: Seconds for which it watches whether tasks compute, before it grows by many.
         patience: What a task may wait, as a share of the mean run time; and which part of the
             workers may lack. 0 grows for every single task that waits.

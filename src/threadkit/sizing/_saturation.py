@@ -20,6 +20,7 @@ class Saturation:
     """
 
     HORIZON = 0.5  # seconds after which what was seen has faded
+    FEED = 1.5  # times as many tasks as run must the cores be able to feed, not to be asked about
     SHORT = 0.1  # seconds; less is too short to see that tasks release the GIL
 
     def __init__(self, *, limit: float, probe: float) -> None:
@@ -57,8 +58,8 @@ class Saturation:
         waiting = self._task_cpu < 0.5 * self._run_time
         calm = self._process_cpu < 0.5 * self.limit * cores * self._span
         others = self._task_cpu < 0.3 * self._process_cpu  # it is not these tasks that compute
-        # The cores could feed so many tasks like these, and there are not half as many.
-        few_for_cores = 1.5 * snapshot.busy * self._task_cpu < cores * self._run_time
+        # Tasks like those that ended need so little of a core each that many more could run.
+        few_for_cores = self.FEED * snapshot.busy * self._task_cpu < cores * self._run_time
         if waiting and (others or few_for_cores or (few and calm)):
             return False
         if self._watched is None or self._watched < self.probe:
