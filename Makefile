@@ -45,11 +45,13 @@ bench-quick: $(VENV)/bench ## every benchmark within 5 minutes
 docs: $(VENV)/docs ## the documentation as a web site in site/
 	$(BIN)/mkdocs build --strict
 
-proto: $(VENV)/dev ## compile webcast.proto again
-	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/livebot/sources/webcast.proto
+proto: ## compile webcast.proto again, with the protoc its head names
+	$(PYTHON) -m venv $(VENV)-proto
+	$(VENV)-proto/bin/python -m pip install --quiet 'grpcio-tools==1.78.*'
+	$(VENV)-proto/bin/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/livebot/sources/webcast.proto
 
 clean: ## remove all that these targets made
-	rm -rf $(VENV) out site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
+	rm -rf $(VENV) $(VENV)-proto out site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .benchmarks
 
 # One stamp a set of packages; each is made anew when pyproject.toml or the constraints change.
 $(BIN)/python:

@@ -241,7 +241,7 @@ def totals(events, clock, *, idle_at_the_end=True):
             told.append(verdict)
     if idle_at_the_end:
         clock.now += 3.0
-        told += [judge._release(a, clock.now) for a in judge._combos.due(clock.now)]
+        told += [judge._release_locked(a, clock.now) for a in judge._combos.due(clock.now)]
     for verdict in told:
         spoken[verdict.event.user.id, verdict.event.gift_id] += verdict.event.repeat_count
     return spoken, [verdict.event.repeat_count for verdict in told]
@@ -358,11 +358,11 @@ def test_any_order_and_any_losses_add_up_to_the_highest_counter(data):
     judge = judge_with(clock, told, cool_down=0)
     for event, step in zip(arriving, steps, strict=True):
         clock.now += step
-        told += [judge._release(a, clock.now) for a in judge._combos.due(clock.now)]
+        told += [judge._release_locked(a, clock.now) for a in judge._combos.due(clock.now)]
         verdict = judge.consider(event)
         if verdict.outcome is Outcome.SPEAK:
             told.append(verdict)
-    told += [judge._release(a, clock.now) for a in judge._combos.due(float("inf"))]
+    told += [judge._release_locked(a, clock.now) for a in judge._combos.due(float("inf"))]
     got = Counter()
     for verdict in told:
         got[verdict.event.group_id] += verdict.event.repeat_count

@@ -187,10 +187,10 @@ class Moderator:
         """
         with self._changed:
             now = self._monotonic()  # under the lock, so that it never goes back for the fields
-            verdict, finished = self._judge(event, tag, now)
+            verdict, finished = self._judge_locked(event, tag, now)
             self._considered += 1
-            self._count(verdict)
-            told = [self._release(announcement, now) for announcement in finished]
+            self._count_locked(verdict)
+            told = [self._release_locked(announcement, now) for announcement in finished]
             if verdict.outcome is Outcome.HOLD and self._combos.held == 1:
                 self._changed.notify_all()
         self._tell(told)
@@ -201,7 +201,7 @@ class Moderator:
         with self._changed:
             now = self._monotonic()
             finished = self._combos.due(float("inf"))
-            told = [self._release(announcement, now) for announcement in finished]
+            told = [self._release_locked(announcement, now) for announcement in finished]
         self._tell(told)
 
     def objection(self, text: str) -> str:
@@ -230,7 +230,10 @@ class Moderator:
                 if self._stopping:
                     return
                 now = self._monotonic()
-                told = [self._release(announcement, now) for announcement in self._combos.due(now)]
+                told = [
+                    self._release_locked(announcement, now)
+                    for announcement in self._combos.due(now)
+                ]
                 due_at = self._combos.next_due_at
                 if not told:
                     self._changed.wait(None if due_at is None else due_at - now)
@@ -247,7 +250,7 @@ class Moderator:
 
     # -- under the lock --------------------------------------------------------------------------
 
-    def _count(self, verdict: Verdict) -> None:
+    def _count_locked(self, verdict: Verdict) -> None:
         if verdict.outcome is Outcome.DROP:
             self._dropped[verdict.reason] += 1
         elif verdict.outcome is Outcome.FOLD:
@@ -255,7 +258,7 @@ class Moderator:
         else:
             self._counts[verdict.outcome] += 1
 
-    def _judge(
+    def _judge_locked(
         self, event: Event, tag: object, now: float
     ) -> tuple[Verdict, Sequence[Announcement]]:
         if not event.speakable:
@@ -265,60 +268,60 @@ class Moderator:
         if self._filter.blocks(event.user):
             return Verdict(event, Outcome.DROP, "blocked_user", tag=tag), ()
         if isinstance(event, Gift):
-            return self._judge_gift(event, tag, now)
-        return self._judge_words(event, tag, now), ()
+            return self._judge_gift_locked(event, tag, now)
+        return self._judge_words_locked(event, tag, now), ()
 
-    def _judge_gift(
+    def _judge_gift_locked(
         self, gift: Gift, tag: object, now: float
     ) -> tuple[Verdict, Sequence[Announcement]]:
         step = self._combos.add(gift, now, tag)
         if step.held and self._announce is None:
             (announcement,) = self._combos.due(float("inf"))
-            return self._thank(gift, announcement.count, tag, now), ()
+            return self._thank_locked(gift, announcement.count, tag, now), ()
         if step.held:
             return Verdict(gift, Outcome.HOLD, tag=tag), step.announced
         if step.count:
-            return self._thank(gift, step.count, tag, now), step.announced
+            return self._thank_locked(gift, step.count, tag, now), step.announced
         return Verdict(gift, Outcome.FOLD, step.reason, tag=tag), step.announced
 
-    def _release(self, announcement: Announcement, now: float) -> Verdict:
-        verdict = self._thank(announcement.gift, announcement.count, announcement.tag, now)
-        self._count(verdict)
+    def _release_locked(self, announcement: Announcement, now: float) -> Verdict:
+        verdict = self._thank_locked(announcement.gift, announcement.count, announcement.tag, now)
+        self._count_locked(verdict)
         return verdict
 
-    def _thank(self, gift: Gift, count: int, tag: object, now: float) -> Verdict:
+    def _thank_locked(self, gift: Gift, count: int, tag: object, now: float) -> Verdict:
         thanked = dataclasses.replace(gift, repeat_count=count, increment=None)
         priority, value = _rank(thanked, self._rules, self._filter)
-        if value < self._rules.big_gift and self._cooling(gift, now):
+        if value < self._rules.big_gift and self._cooling_locked(gift, now):
             return Verdict(thanked, Outcome.DROP, "cool_down", tag=tag)
-        said = self._named(thanked)
+        said = self._named_locked(thanked)
         return Verdict(said, Outcome.SPEAK, priority=priority, value=value, tag=tag)
 
-    def _judge_words(self, event: Event, tag: object, now: float) -> Verdict:
+    def _judge_words_locked(self, event: Event, tag: object, now: float) -> Verdict:
         key = ""
         if isinstance(event, (Chat, Emoji)):
             text = clean(event.text, self._rules.text_limit)
             key = repeat_key(text)
-            reason = self._objection(event.text, text, key, now)
+            reason = self._objection_locked(event.text, text, key, now)
             if reason:
                 return Verdict(event, Outcome.DROP, reason, tag=tag)
             event = dataclasses.replace(event, text=text)
-        if self._cooling(event, now):
+        if self._cooling_locked(event, now):
             return Verdict(event, Outcome.DROP, "cool_down", tag=tag)
         if key:
             self._texts.add(key, now)
         priority, value = _rank(event, self._rules, self._filter)
-        said = self._named(event)
+        said = self._named_locked(event)
         return Verdict(said, Outcome.SPEAK, priority=priority, value=value, tag=tag)
 
-    def _objection(self, raw: str, text: str, key: str, now: float) -> str:
+    def _objection_locked(self, raw: str, text: str, key: str, now: float) -> str:
         """Why a viewer's words are not spoken, empty when they may be."""
         reason = self._filter.objection(raw, text)
         if reason or not text:
             return reason or "empty"
         return "repeat" if self._texts.knows(key, now - self._rules.repeat_window) else ""
 
-    def _cooling(self, event: Event, now: float) -> bool:
+    def _cooling_locked(self, event: Event, now: float) -> bool:
         """Whether this viewer was answered a moment ago; when not, they are answered now."""
         if event.user is None:
             return False
@@ -331,7 +334,7 @@ class Moderator:
             self._answered_at.popitem(last=False)
         return False
 
-    def _named(self, event: Event) -> Event:
+    def _named_locked(self, event: Event) -> Event:
         """`event` with a name that can be said."""
         if event.user is None:
             return event
