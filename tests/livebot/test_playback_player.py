@@ -364,6 +364,25 @@ def test_a_lost_device_is_replaced_and_comes_back(caplog):
         explore(scenario, 15)
 
 
+def test_a_device_that_comes_and_goes_holds_up_nothing(caplog):
+    class Flapping(Tape):
+        def open(self, fill, sample_rate, on_lost):
+            super().open(fill, sample_rate, on_lost)
+            on_lost("gone again")
+
+    def scenario(sim):
+        player, tape, log = playing(sim, Flapping(sim))
+        player.play(0, Beep(1, seconds=4))
+        assert player.wait_idle(30)
+        sim.sleep(100)
+        player.stop()
+        assert log == [(0, "speaking"), (0, "spoken")]
+        assert tape.opened < 30, "it is tried too often"
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 10)
+
+
 def test_a_device_that_silently_takes_no_sound_is_given_up(caplog):
     class Stuck(Tape):
         def _pull(self, fill, sample_rate):

@@ -216,7 +216,7 @@ class FakeSoundDevice(types.SimpleNamespace):
         if self.accepts and (channels, samplerate) not in self.accepts:
             raise self.PortAudioError("Invalid sample rate")
 
-    def OutputStream(self, **settings):  # noqa: N802
+    def RawOutputStream(self, **settings):  # noqa: N802
         stream = types.SimpleNamespace(
             settings=settings, start=lambda: None, abort=lambda: None, close=lambda: None
         )
@@ -269,11 +269,12 @@ def test_devices_are_listed_default_first(with_devices):
 
 
 def pulled(fake, frames, *, underflow=False, ahead=0.03):
-    out = np.zeros((frames, fake.streams[-1].settings["channels"]), np.int16)
+    channels = fake.streams[-1].settings["channels"]
+    buffer = bytearray(2 * frames * channels)
     time = types.SimpleNamespace(currentTime=10.0, outputBufferDacTime=10.0 + ahead)
     status = types.SimpleNamespace(output_underflow=underflow)
-    fake.streams[-1].settings["callback"](out, frames, time, status)
-    return out
+    fake.streams[-1].settings["callback"](buffer, frames, time, status)
+    return np.frombuffer(buffer, np.int16).reshape(frames, channels)
 
 
 def test_a_device_is_asked_for_mono_at_our_rate_first(with_devices):

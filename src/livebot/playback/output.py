@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ logger = logging.getLogger("livebot.playback")
 
 _FIRST_RETRY = 0.5  # seconds; each further one takes twice as long,
 _SLOWEST_RETRY = 5.0  # up to this: looking for devices costs some 30 ms
+_SETTLED = 10.0  # seconds a device must have played until the first retry is quick again
 _STALL = 5.0  # seconds; a device under PulseAudio may take two until it pulls for the first time
 
 
@@ -54,6 +56,7 @@ class Output:
         # given up and still pulls gets silence.
         self._active: Sink = sink
         self._pulled_at = runtime.monotonic()
+        self._opened_at = -math.inf  # when the device last came back
         self._retry_at: float | None = None
         self._retry_delay = _FIRST_RETRY
         self.losses = 0
@@ -96,7 +99,15 @@ class Output:
         if sink is self._active:
             self.losses += 1
             sink.close()
+            self._note_how_long_it_played()
             self._fall_back(f"{sink.name} went away: {why}")
+
+    def _note_how_long_it_played(self) -> None:
+        # A device that opens and is lost at once, again and again, must not be heard in stutters.
+        if self._monotonic() - self._opened_at >= _SETTLED:
+            self._retry_delay = _FIRST_RETRY
+        else:
+            self._retry_delay = min(2 * self._retry_delay, _SLOWEST_RETRY)
 
     def tend(self) -> bool:
         """Do what is due now; True if the sounds go elsewhere than before."""
@@ -131,7 +142,6 @@ class Output:
                 break
         logger.warning("%s; playing into %s", why, self.name)
         if self._is_device:
-            self._retry_delay = _FIRST_RETRY
             self._retry_at = self._monotonic() + self._retry_delay
 
     def _try_again(self) -> bool:
@@ -143,6 +153,7 @@ class Output:
             self._retry_at = self._monotonic() + self._retry_delay
             return False
         self._retry_at = None
+        self._opened_at = self._monotonic()
         substitute.close()
         logger.info("playing on %s again", self.name)
         return True

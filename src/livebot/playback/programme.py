@@ -32,6 +32,7 @@ class Sounding:
     tag: object
     position: int = 0
     first_sound_at: float | None = None
+    was_rewound: bool = False
 
 
 class Programme:
@@ -185,10 +186,13 @@ class Programme:
             self._paused = paused
 
     def rewind(self) -> None:
-        """Begin the sound that is heard again: those who heard its beginning have gone."""
+        """Begin the sound that is heard again, once: those who heard its beginning have gone."""
         with self._lock:
-            if self._current:
-                self._current.position = 0
+            current = self._current
+            # A device that comes and goes must not hold up the sequence for ever.
+            if current and not current.was_rewound:
+                current.position = 0
+                current.was_rewound = True
 
     def set_gain(self, *, volume: float | None = None, muted: bool | None = None) -> None:
         with self._lock:

@@ -184,13 +184,13 @@ class PortAudioSink:
             facts = sd.query_devices(self._device, "output")
             channels, rate = _accepted(sd, self._device, facts, sample_rate)
             adapted = fill if rate == sample_rate else _Resampled(fill, sample_rate, rate)
-            self._stream = sd.OutputStream(
+            self._stream = sd.RawOutputStream(
                 device=self._device,
                 samplerate=rate,
                 channels=channels,
                 dtype="int16",
                 latency=self._latency,
-                callback=self._callback(adapted),
+                callback=self._callback(adapted, channels),
                 finished_callback=lambda: self._on_finished(on_lost),
             )
             self._stream.start()
@@ -220,19 +220,21 @@ class PortAudioSink:
         if not self._closing:
             on_lost("it ended")
 
-    def _callback(self, fill: Fill) -> Callable[[Samples, int, Any, Any], None]:
+    def _callback(self, fill: Fill, channels: int) -> Callable[[Any, int, Any, Any], None]:
         monotonic = self._monotonic
 
-        def callback(out: Samples, frames: int, time: Any, status: Any) -> None:
+        def callback(buffer: Any, frames: int, time: Any, status: Any) -> None:
             if status.output_underflow:
                 self.underflows += 1
             # Some drivers report no times at all; then the wanted latency is the best guess.
             ahead = time.outputBufferDacTime - time.currentTime
             if not 0 < ahead < _LATENESS_BELIEVED:
                 ahead = self._latency
-            block = np.empty(frames, np.int16)
+            out: Samples = np.frombuffer(buffer, np.int16)
+            block = out if channels == 1 else np.empty(frames, np.int16)
             fill(block, monotonic() + ahead)
-            out[:] = block[:, np.newaxis]
+            if channels > 1:
+                out.reshape(frames, channels)[:] = block[:, np.newaxis]
 
         return callback
 
