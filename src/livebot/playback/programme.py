@@ -32,7 +32,7 @@ class Sounding:
     tag: object
     position: int = 0
     first_sound_at: float | None = None
-    was_rewound: bool = False
+    rewinds_left: int = 2  # when the device goes, and when it is back
 
 
 class Programme:
@@ -186,13 +186,13 @@ class Programme:
             self._paused = paused
 
     def rewind(self) -> None:
-        """Begin the sound that is heard again, once: those who heard its beginning have gone."""
+        """Begin the sound that is heard again: those who heard its beginning have gone."""
         with self._lock:
             current = self._current
             # A device that comes and goes must not hold up the sequence for ever.
-            if current and not current.was_rewound:
+            if current and current.rewinds_left:
                 current.position = 0
-                current.was_rewound = True
+                current.rewinds_left -= 1
 
     def set_gain(self, *, volume: float | None = None, muted: bool | None = None) -> None:
         with self._lock:

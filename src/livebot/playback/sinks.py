@@ -234,7 +234,7 @@ class PortAudioSink:
             block = out if channels == 1 else np.empty(frames, np.int16)
             fill(block, monotonic() + ahead)
             if channels > 1:
-                out.reshape(frames, channels)[:] = block[:, np.newaxis]
+                out[:] = np.repeat(block, channels)
 
         return callback
 
