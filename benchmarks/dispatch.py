@@ -20,6 +20,7 @@ import functools
 import gc
 import importlib.util
 import io
+import logging
 import statistics
 import sys
 import threading
@@ -118,11 +119,12 @@ def _quiet_nb_log() -> None:
     source = Path(spec.origin).with_name("nb_log_config_default.py")
     config = types.ModuleType("nb_log_config")
     config.__file__ = str(source)
+    sys.modules["nb_log_config"] = config  # before its code runs, for that imports nb_log itself
     exec(compile(source.read_text("utf-8"), source, "exec"), vars(config))  # noqa: S102
     for name in ("AUTO_PATCH_PRINT", "SHOW_NB_LOG_LOGO", "SHOW_IMPORT_NB_LOG_CONFIG_PATH"):
         setattr(config, name, False)
     config.SHOW_PYCHARM_COLOR_SETINGS = False
-    sys.modules["nb_log_config"] = config
+    logging.disable(logging.INFO)  # or they tell of every thread
 
 
 OURS: dict[str, Callable[[int], Any]] = {

@@ -62,6 +62,9 @@ T = TypeVar("T")
 
 Story: TypeAlias = "Failure | UnreadFailure"
 
+here = threading.local()
+"""The calling thread's `worker`, on threads of a pool."""
+
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 _CANCELLED_STATES = (CANCELLED, CANCELLED_AND_NOTIFIED)
@@ -71,8 +74,18 @@ _DONE_STATES = (FINISHED, CANCELLED_AND_NOTIFIED, CANCELLED)
 class Origin(Protocol):
     """Who made a future: its pool, with the options its task was submitted with."""
 
+    @property
+    def crew(self) -> object:
+        """What it has in common with the workers of the same pool."""
+        ...
+
+    @property
+    def guarded(self) -> bool:
+        """Whether its tasks have deadlines: then their futures have a condition from birth."""
+        ...
+
     def begun(self, future: Future[Any], /) -> bool:
-        """Called when a task is to begin whose future has a condition; false if it must not."""
+        """Called when a guarded task is to begin; false if it must not."""
         ...
 
     def cancelled(self, future: Future[Any], /) -> None:
@@ -80,11 +93,11 @@ class Origin(Protocol):
         ...
 
     def wait(self, future: Future[Any], timeout: float | None, /) -> None:
-        """Wait for the unfinished future with `future._wait_plainly(timeout)`, or make it end."""
+        """Called on a worker of the same pool, which must not hold up the others by waiting."""
         ...
 
     def waited_upon(self) -> None:
-        """Called when wait() or as_completed() is about to wait for an unfinished future."""
+        """As `wait`, when wait() or as_completed() is about to wait for an unfinished future."""
         ...
 
 
@@ -95,11 +108,11 @@ class _Condition:
     """
 
     __slots__ = (
-        "_locks",
         "_new_lock",
         "acquire",
         "callbacks",
         "cancel_requested",
+        "locks",
         "release",
         "waiters",
     )
@@ -109,7 +122,7 @@ class _Condition:
         self.acquire = lock.acquire
         self.release = lock.release
         self._new_lock = new_lock
-        self._locks: list[Lock] = []
+        self.locks: list[Lock] = []
         self.waiters: list[Any] = []  # of wait() and as_completed()
         self.callbacks: list[Callable[[Any], object]] = []
         self.cancel_requested = False
@@ -122,13 +135,13 @@ class _Condition:
 
     def add_lock(self, lock: Lock) -> None:
         """Count a lone waiter of before in."""
-        self._locks.append(lock)
+        self.locks.append(lock)
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release, sleep until the future is done or `timeout` seconds passed, take it again."""
         lock = self._new_lock()
         lock.acquire()
-        self._locks.append(lock)
+        self.locks.append(lock)
         self.release()
         try:
             if timeout is None:
@@ -137,11 +150,11 @@ class _Condition:
         finally:
             self.acquire()
             with suppress(ValueError):
-                self._locks.remove(lock)
+                self.locks.remove(lock)
 
     def notify_all(self) -> None:
         """Wake every waiter."""
-        locks, self._locks = self._locks, []
+        locks, self.locks = self.locks, []
         for lock in locks:
             lock.release()
 
@@ -229,10 +242,18 @@ class Future(concurrent.futures.Future[T]):
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
-        waiters = self._condition.waiters
-        if self._origin is not None and self._state not in _DONE_STATES:
-            self._origin.waited_upon()
-        return waiters
+        """Touched by wait() and as_completed() when they are about to wait, and afterwards."""
+        cond = self._cond
+        if type(cond) is not _Condition:
+            cond = self._condition
+        worker = getattr(here, "worker", None)
+        if worker is not None and self._is_of(worker) and self._state not in _DONE_STATES:
+            cast("Origin", self._origin).waited_upon()
+        return cond.waiters
+
+    def _is_of(self, worker: Any) -> bool:
+        """Whether the worker belongs to the pool of this future."""
+        return self._origin is not None and self._origin.crew is worker.crew
 
     @property
     def _done_callbacks(self) -> list[Callable[[Any], object]]:
@@ -249,55 +270,69 @@ class Future(concurrent.futures.Future[T]):
             if self._state != PENDING:
                 return False
             self._state = RUNNING
-        return self._origin is None or self._origin.begun(self)
+        origin = self._origin
+        return origin is None or not origin.guarded or origin.begun(self)
 
-    def _finish(self, value: T, count: Callable[[], object]) -> bool:
+    def _finish(self, value: T, runs: list[float], seconds: float) -> bool:
         """End with a result; false when the future had ended before (it timed out).
 
-        `count()` is called just before anybody can see that it ended this way.
+        `seconds` are added to `runs` just before anybody can see that it ended this way.
         """
-        with self._publish_lock():
-            cond = self._cond
-            if type(cond) is not _Condition:
-                count()
-                self._result = value
-                self._state = FINISHED
-                self._cond = None
-        if type(cond) is _Condition:
-            return self._finish_shared(cond, value, count)
-        self._wake(cast("Any", cond))
+        cond = self._cond
+        if type(cond) is not _Condition:
+            with self._publish_lock():
+                cond = self._cond
+                if type(cond) is not _Condition:
+                    runs.append(seconds)
+                    self._result = value
+                    self._state = FINISHED
+                    self._cond = None
+        if type(cond) is not _Condition:
+            self._wake(cond)
+            return True
+        with cond:
+            if self._state in _DONE_STATES:
+                return False
+            runs.append(seconds)
+            self._result = value
+            self._state = FINISHED
+            for waiter in cond.waiters:
+                waiter.add_result(self)
+            if cond.locks:
+                cond.notify_all()
+        if cond.callbacks:
+            self._invoke_callbacks(cond)
         return True
 
-    def _fail(self, exc: BaseException, story: Story, count: Callable[[], object]) -> bool:
-        """As `_finish`, with an exception."""
+    def _fail(
+        self,
+        exc: BaseException,
+        story: Story,
+        count: Callable[[], object],
+        *,
+        unrun: bool = False,
+    ) -> bool:
+        """End with an exception; false when the future had ended before.
+
+        `count()` is called just before anybody can see that it ended this way. With `unrun`, only
+        a task that no worker has begun is ended.
+        """
         cond = self._condition
         with cond:
             if self._state in _DONE_STATES:
                 return False
-            count()
-            self._settle(cond, story, exc)
-        self._invoke_callbacks()
-        return True
-
-    def _finish_shared(self, cond: _Condition, value: Any, count: Callable[[], object]) -> bool:
-        with cond:
-            if self._state in _DONE_STATES:
+            if unrun and (self._state != PENDING or self._fn is None):
                 return False
+            if unrun:
+                self._fn = self._args = self._context = None
             count()
-            self._settle(cond, value, None)
-        self._invoke_callbacks()
-        return True
-
-    def _fail_unrun(self, exc: BaseException, story: Story, count: Callable[[], None]) -> bool:
-        """As `_fail`, for a task that has not begun; false also when a worker was faster."""
-        cond = self._condition
-        with cond:
-            if self._state != PENDING or self._fn is None:
-                return False
-            self._fn = self._args = self._context = None
-            count()
-            self._settle(cond, story, exc)
-        self._invoke_callbacks()
+            self._result = cast("Any", story)
+            self._exception = exc
+            self._state = FINISHED
+            for waiter in cond.waiters:
+                waiter.add_exception(self)
+            cond.notify_all()
+        self._invoke_callbacks(cond)
         return True
 
     def _end_in_child(self, exc: BaseException, story: Story) -> None:
@@ -308,24 +343,15 @@ class Future(concurrent.futures.Future[T]):
         self._exception = exc
         self._state = FINISHED
 
-    def _settle(self, cond: _Condition, value: Any, exc: BaseException | None) -> None:
-        """Publish under the condition, and tell everybody who waits."""
-        self._result = value
-        if exc is not None:
-            self._exception = exc
-        self._state = FINISHED
-        for waiter in cond.waiters:
-            (waiter.add_result if exc is None else waiter.add_exception)(self)
-        cond.notify_all()
-
     def _wake(self, waiting: Any) -> None:
         if type(waiting) is list:
             self._run_callbacks(waiting)  # pyright: ignore[reportUnknownArgumentType]
         elif waiting is not None:
             waiting.release()
 
-    def _invoke_callbacks(self) -> None:
-        cond = self._condition
+    def _invoke_callbacks(self, cond: _Condition | None = None) -> None:
+        if cond is None:
+            cond = self._condition
         callbacks, cond.callbacks = cond.callbacks, []
         self._run_callbacks(callbacks)
 
@@ -360,7 +386,7 @@ class Future(concurrent.futures.Future[T]):
             for waiter in cond.waiters:
                 waiter.add_cancelled(self)
             cond.notify_all()
-        self._invoke_callbacks()
+        self._invoke_callbacks(cond)
         return True
 
     def cancelled(self) -> bool:
@@ -438,10 +464,11 @@ class Future(concurrent.futures.Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         """Return when the task has finished."""
-        if self._origin is None:
-            self._wait_plainly(timeout)
+        worker = getattr(here, "worker", None)
+        if worker is not None and self._is_of(worker):
+            cast("Origin", self._origin).wait(self, timeout)
         else:
-            self._origin.wait(self, timeout)
+            self._wait_plainly(timeout)
 
     def _wait_plainly(self, timeout: float | None) -> None:
         if timeout is None and self._wait_alone():

@@ -28,6 +28,10 @@ class Backlog(Protocol):
         ...
 
     def __len__(self) -> int: ...
+    def door(self, level: int, /) -> Callable[[Future[Any]], None]:
+        """`put` for tasks of one level."""
+        ...
+
     def sizes(self) -> tuple[int, ...]: ...
     def oldest(self) -> Future[Any] | None: ...
     def lowest(self, level: int, /) -> Future[Any] | None: ...
@@ -45,6 +49,10 @@ class PlainBacklog:
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def door(self, level: int, /) -> Callable[[Future[Any]], None]:
+        del level  # there is one
+        return self.put
 
     def sizes(self) -> tuple[int, ...]:
         return (len(self),)
@@ -78,6 +86,8 @@ class LevelBacklog:
         while True:
             best, best_rank = None, 0.0
             for tasks, handicap in self._ranked:
+                if not tasks:
+                    continue  # in place of the exception below, which costs as much as the rest
                 try:
                     rank = tasks[0]._submitted_at + handicap
                 except IndexError:
@@ -93,6 +103,9 @@ class LevelBacklog:
 
     def __len__(self) -> int:
         return sum(map(len, self._levels))
+
+    def door(self, level: int, /) -> Callable[[Future[Any]], None]:
+        return self._levels[level].append
 
     def sizes(self) -> tuple[int, ...]:
         return tuple(map(len, self._levels))

@@ -61,18 +61,18 @@ class Crew:
         self.closing = False  # no more tasks; workers leave when the backlog is empty
         self.broken = False  # an initializer failed
         self._subscribers: tuple[Callable[[SizeChange], object], ...] = ()
-        self._start_empty()
-
-    def _start_empty(self) -> None:
-        """Everything that a fork's child has to have of its own."""
-        settings, runtime = self.settings, self.runtime
+        # Kept through a fork: submitters and workers hold its methods.
         self.backlog: Backlog
         if settings.levels == 1:
             self.backlog = PlainBacklog()
         else:
             self.backlog = LevelBacklog(settings.levels, settings.ageing)
-        self.put = self.backlog.put
         self.take = self.backlog.take if settings.queue_limit is None else self._take_bounded
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """Everything that a fork's child has to have of its own."""
+        runtime = self.runtime
         # Workers that wait for work, the one that parked last at the right end. Whoever pops one
         # is the only one who may wake it, and has to.
         self.parked: deque[Worker] = deque()
@@ -110,8 +110,7 @@ class Crew:
     def _reckon_way_in(self) -> None:
         """Set whether submit must go the long way."""
         settings = self.settings
-        plain = settings.levels == 1 and settings.queue_limit is None
-        self.special = not plain or self.refusing
+        self.special = settings.queue_limit is not None or self.refusing
 
     # -- submitting -------------------------------------------------------------------------
 
@@ -155,7 +154,7 @@ class Crew:
     def admit(self, future: Future[Any], options: TaskOptions) -> None:
         """Take a new task in."""
         if not self.special and options.key is None:
-            self.put(future)
+            self.backlog.put(future)
         elif not self.intake.put(future, options):
             self._run_in_caller(future)
             return
@@ -219,7 +218,8 @@ class Crew:
 
     def _take_bounded(self) -> Future[Any]:
         future = self.backlog.take()
-        self.intake.give_room()
+        if self.intake.blocked:
+            self.intake.give_room()
         return future
 
     def ready(self) -> bool:
@@ -497,7 +497,7 @@ class Crew:
     def drop(self, future: Future[Any], exc: BaseException, reason: str) -> bool:
         """End a task that has not begun, if nobody ended it before."""
         story = options_of(future).story(future, exc)
-        return future._fail_unrun(exc, story, lambda: self.count(reason))
+        return future._fail(exc, story, lambda: self.count(reason), unrun=True)
 
     # -- counting and waiting ---------------------------------------------------------------
 

@@ -48,7 +48,99 @@ _frame = sys._getframe
 _numbers = itertools.count()
 
 
-class DynamicThreadPool(Executor):
+class _Submitter:
+    """What a pool and its views have in common: ways to have a function called."""
+
+    __slots__ = (
+        "_clock",
+        "_crew",
+        "_future_type",
+        "_guarded",
+        "_new",
+        "_options",
+        "_propagate",
+        "_put",
+    )
+
+    def __init__(self, options: TaskOptions) -> None:
+        # What submit needs of the crew, at hand.
+        self._crew = crew = options.crew
+        self._options = options
+        self._guarded = options.guarded
+        self._put = crew.backlog.door(options.level)
+        self._propagate = crew.settings.propagate_context
+        self._clock = crew.clock
+        self._future_type = crew.future_type
+        self._new = crew.future_type.__new__
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Have `fn(*args, **kwargs)` called by a worker.
+
+        Blocks: only if the queue is bounded and full, and the rule is to block or to run the task
+        here.
+
+        Raises:
+            PoolClosed: The pool was shut down, or is being drained. A RuntimeError.
+            Rejected: The queue is full, and the rule is to say so.
+            WorkerLost: The pool is broken, or has no worker and the system refuses to start one.
+            TypeError: `fn` cannot be called.
+        """
+        # The hot path, everything in place; `Crew.submit` is the same in readable steps.
+        crew = self._crew
+        caller = _frame(1)
+        if crew.special or self._guarded or not callable(fn):
+            site = caller.f_code, caller.f_lasti
+            return crew.submit(self._options, fn, args, kwargs, site)
+        future = self._new(self._future_type)
+        future._fn = partial(fn, **kwargs) if kwargs else fn
+        future._args = args
+        future._state = PENDING
+        future._cond = None
+        future._context = (copy_context() or None) if self._propagate else None
+        future._code = caller.f_code
+        future._lasti = caller.f_lasti
+        future._origin = self._options
+        future._submitted_at = self._clock()
+        self._put(future)
+        if crew.parked:
+            crew.wake_one()
+        elif crew.hungry:
+            crew.starved(future)
+        if crew.refusing:
+            crew.came_late(future)
+        return cast("Future[T]", future)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Results of `fn` over the iterables, in order.
+
+        Args:
+            fn: What to call.
+            *iterables: Its arguments; the shortest ends it.
+            timeout: Seconds from now after which the iterator raises TimeoutError.
+            chunksize: Accepted as the standard executors do; threads gain nothing from it.
+            buffersize: Most tasks submitted ahead of the results taken; None for all at once.
+        """
+        del chunksize
+        options, site = self._options, _site_of(_frame(1))
+        return _map(self._crew, options, site, fn, iterables, (timeout, buffersize))
+
+    def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        """Submit from a coroutine, and await the result: `await pool.run(fn, *args)`.
+
+        As `asyncio.to_thread`, on this pool. Cancelling what is returned cancels a task that
+        waits, and asks one that runs to stop. Where `submit` would block, the coroutine waits.
+        """
+        return _run(self._crew, self._options, _site_of(_frame(1)), fn, args, kwargs)
+
+
+class DynamicThreadPool(_Submitter, Executor):
     """A `concurrent.futures.Executor` whose number of threads follows the work.
 
     Whatever works with ThreadPoolExecutor works with it, and it may be put in its place::
@@ -148,83 +240,13 @@ class DynamicThreadPool(Executor):
             runtime=runtime,
         )
         check_settings(settings)
-        self._crew = crew = Crew(settings)
-        self._options = crew.options
-        self._propagate = propagate_context
-        self._clock = runtime.monotonic
-        self._future_type = crew.future_type
-        self._new = crew.future_type.__new__
+        crew = Crew(settings)
+        super().__init__(crew.options)
         weakref.finalize(self, crew.close).atexit = False
         if runtime is REAL:
             watch(crew)
 
     # -- tasks ------------------------------------------------------------------------------
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Have `fn(*args, **kwargs)` called by a worker.
-
-        Blocks: only if the queue is bounded and full, and the rule is to block or to run the task
-        here.
-
-        Raises:
-            PoolClosed: The pool was shut down, or is being drained. A RuntimeError.
-            Rejected: The queue is full, and the rule is to say so.
-            WorkerLost: The pool is broken, or has no worker and the system refuses to start one.
-            TypeError: `fn` cannot be called.
-        """
-        # The hot path, everything in place; `Crew.submit` is the same in readable steps.
-        crew = self._crew
-        caller = _frame(1)
-        if crew.special or not callable(fn):
-            site = caller.f_code, caller.f_lasti
-            return crew.submit(self._options, fn, args, kwargs, site)
-        future = self._new(self._future_type)
-        future._fn = partial(fn, **kwargs) if kwargs else fn
-        future._args = args
-        future._state = PENDING
-        future._cond = None
-        future._context = (copy_context() or None) if self._propagate else None
-        future._code = caller.f_code
-        future._lasti = caller.f_lasti
-        future._origin = self._options
-        future._submitted_at = self._clock()
-        crew.put(future)
-        if crew.parked:
-            crew.wake_one()
-        elif crew.hungry:
-            crew.starved(future)
-        if crew.refusing:
-            crew.came_late(future)
-        return cast("Future[T]", future)
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """Results of `fn` over the iterables, in order.
-
-        Args:
-            fn: What to call.
-            *iterables: Its arguments; the shortest ends it.
-            timeout: Seconds from now after which the iterator raises TimeoutError.
-            chunksize: Accepted as the standard executors do; threads gain nothing from it.
-            buffersize: Most tasks submitted ahead of the results taken; None for all at once.
-        """
-        del chunksize
-        options, site = self._options, _site_of(_frame(1))
-        return _map(self._crew, options, site, fn, iterables, (timeout, buffersize))
-
-    def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """Submit from a coroutine, and await the result: `await pool.run(fn, *args)`.
-
-        As `asyncio.to_thread`, on this pool. Cancelling what is returned cancels a task that
-        waits, and asks one that runs to stop. Where `submit` would block, the coroutine waits.
-        """
-        return _run(self._crew, self._options, _site_of(_frame(1)), fn, args, kwargs)
 
     def with_options(
         self,
@@ -375,7 +397,7 @@ class DynamicThreadPool(Executor):
         )
 
 
-class PoolView:
+class PoolView(_Submitter):
     """A pool seen through options: everything submitted here has them. See `with_options`.
 
     Thread safety: as the pool's.
@@ -383,33 +405,11 @@ class PoolView:
     Lifetime: keeps its pool from being collected; closing is the pool's business.
     """
 
-    __slots__ = ("_crew", "_options", "_pool")
+    __slots__ = ("_pool",)
 
     def __init__(self, pool: DynamicThreadPool, options: TaskOptions) -> None:
+        super().__init__(options)
         self._pool = pool
-        self._crew = options.crew
-        self._options = options
-
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """As the pool's `submit`, with these options."""
-        return self._crew.submit(self._options, fn, args, kwargs, _site_of(_frame(1)))
-
-    def run(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        """As the pool's `run`, with these options."""
-        return _run(self._crew, self._options, _site_of(_frame(1)), fn, args, kwargs)
-
-    def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-    ) -> Iterator[T]:
-        """As the pool's `map`, with these options."""
-        del chunksize
-        options, site = self._options, _site_of(_frame(1))
-        return _map(self._crew, options, site, fn, iterables, (timeout, buffersize))
 
     def __repr__(self) -> str:
         return f"<PoolView of {self._crew.name}: {self._options!r}>"

@@ -53,7 +53,7 @@ class Intake:
         self.overflow = crew.settings.overflow
         self.timeout = crew.settings.overflow_timeout
         # Producers that wait for room, longest first. Whoever pops one has to release it.
-        self._blocked: deque[_Ticket] = deque()
+        self.blocked: deque[_Ticket] = deque()
         # Guards the decision whether there is room, with the put that follows from it, and the
         # keys. Held for bookkeeping (finding a victim: O(levels));
         # never across a wait, user code or callbacks. Taken before the crew's lock.
@@ -71,6 +71,8 @@ class Intake:
             Rejected: There is no room, and none came in time.
             PoolClosed: The pool closed meanwhile.
         """
+        if options.key is None and self._put_now(future):
+            return True
         if not self.may_block():
             return self._try_put(future, options, None) or self._no_room(options)
         crew = self._crew
@@ -113,6 +115,17 @@ class Intake:
                 self._give_up(ticket)
                 raise
 
+    def _put_now(self, future: Future[Any]) -> bool:
+        """Put the task in if there is room: what happens most of the time, so kept short."""
+        crew = self._crew
+        with self._lock:
+            if crew.refusing:
+                raise crew.refusal()
+            if self.limit is not None and len(crew.backlog) >= self.limit:
+                return False
+            crew.backlog.put(future)
+        return True
+
     def _try_put(self, future: Future[Any], options: TaskOptions, ticket: _Ticket | None) -> bool:
         """Put the task in if there is room or room can be made; else queue the ticket."""
         crew = self._crew
@@ -127,7 +140,7 @@ class Intake:
             elif ticket is not None:
                 # 1. A worker takes a task, then looks for a ticket.
                 # 2. A ticket is queued, then room is looked for. One of the two sees the other.
-                self._blocked.append(ticket)
+                self.blocked.append(ticket)
                 if self.limit is not None and len(crew.backlog) < self.limit:
                     self.give_room()
         if older is not None:
@@ -175,21 +188,21 @@ class Intake:
 
     def give_room(self) -> None:
         """A task has left the backlog: let the producer that waited longest try."""
-        if self._blocked:
+        if self.blocked:
             try:
-                ticket = self._blocked.popleft()
+                ticket = self.blocked.popleft()
             except IndexError:
                 return
             ticket.release()
 
     def give_up_all(self) -> None:
         """The pool takes no more: let every producer that waits find out."""
-        while self._blocked:
+        while self.blocked:
             self.give_room()
 
     def _give_up(self, ticket: _Ticket) -> None:
         """Take a ticket back; if it was served just now, the next in line gets the room."""
         try:
-            self._blocked.remove(ticket)
+            self.blocked.remove(ticket)
         except ValueError:
             self.give_room()

@@ -49,7 +49,6 @@ def _results(
 
 def _result_of(futures: deque[concurrent.futures.Future[Any]], timeout: float | None) -> Any:
     """The first one's result. No reference to its future stays behind while it is used."""
-    try:
-        return futures[0].result(timeout)
-    finally:
-        futures.popleft().cancel()
+    result = futures[0].result(timeout)  # if that fails, the future is among those cancelled
+    futures.popleft()
+    return result

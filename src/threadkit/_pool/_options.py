@@ -78,11 +78,9 @@ class TaskOptions:
             self.crew.remove(future)
 
     def wait(self, future: Future[Any], timeout: float | None, /) -> None:
-        """Wait for a task; a worker that waits for its own pool must not hold it up."""
-        worker = current_worker()
-        if worker is None or worker.crew is not self.crew:
-            future._wait_plainly(timeout)
-        elif timeout is not None or worker.depth >= MAX_DEPTH:
+        """A worker of this pool waits for a task of this pool."""
+        worker = cast("Worker", current_worker())
+        if timeout is not None or worker.depth >= MAX_DEPTH:
             with self.crew.lending(worker):
                 future._wait_plainly(timeout)
         else:
@@ -92,8 +90,8 @@ class TaskOptions:
 
     def waited_upon(self) -> None:
         """Somebody calls wait() or as_completed(); a worker of the pool is replaced meanwhile."""
-        worker = current_worker()
-        if worker is not None and worker.crew is self.crew and not worker.lent:
+        worker = cast("Worker", current_worker())
+        if not worker.lent:
             self.crew.lend(worker)
             worker.look_up()
 

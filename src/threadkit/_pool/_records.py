@@ -10,7 +10,7 @@ from threadkit._runtime import Runtime
 
 __all__ = ["Record", "Totals"]
 
-FOLD_EVERY = 0.002  # s; long enough to count in batches, short enough to keep the batches small
+FOLD_EVERY = 0.005  # s; long enough to count in batches, short enough to keep the batches small
 # Only tasks much shorter than this allows come in larger batches. Each is still timed, and counts
 # in the number, the sum and the maximum; the quantiles take an evenly spaced sample of the batch.
 SAMPLE = 64

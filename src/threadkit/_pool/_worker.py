@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from threadkit._errors import TaskCancelled
 from threadkit._failures import Failure, UnreadFailure
-from threadkit._futures import GIL, Future, _Condition
+from threadkit._futures import GIL, Future, _Condition, here
 from threadkit._pool._records import Record
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["Task", "Worker", "current_task", "current_worker", "run_here"]
 
 logger = logging.getLogger("threadkit.pool")
-
-_here = threading.local()
 
 
 class Worker:
@@ -75,13 +72,13 @@ class Worker:
 
 def current_worker() -> Worker | None:
     """The worker whose thread this is."""
-    return getattr(_here, "worker", None)
+    return getattr(here, "worker", None)
 
 
 def _live(me: Worker) -> None:
     """A worker thread from its birth to its end."""
     crew = me.crew
-    _here.worker = me
+    here.worker = me
     me.record.begin()
     try:
         if crew.initialize():
@@ -89,7 +86,7 @@ def _live(me: Worker) -> None:
     except BaseException as exc:
         logger.critical("%s died", me.name, exc_info=exc)
     finally:
-        _here.worker = None
+        here.worker = None
         crew.left(me)
 
 
@@ -195,7 +192,7 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
 def _finish(future: Future[Any], value: Any, record: Record, seconds: float) -> bool:
     """Publish a result to somebody who waits; false when the task had timed out."""
     try:
-        in_time = future._finish(value, partial(record.runs.append, seconds))
+        in_time = future._finish(value, record.runs, seconds)
     except BaseException as exc:
         logger.critical("a done-callback of %r ended with %r", future, exc, exc_info=exc)
         return True
