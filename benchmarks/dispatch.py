@@ -14,6 +14,7 @@ A peer is left out of a question it has no means for; one that fails is reported
 from __future__ import annotations
 
 import argparse
+import builtins
 import concurrent.futures
 import contextlib
 import functools
@@ -85,15 +86,13 @@ class _Pebble:
 
 
 def _flexible(workers: int) -> Any:
-    _quiet_nb_log()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet_nb_log():
         from flexible_thread_pool import FlexibleThreadPool  # noqa: PLC0415
     return FlexibleThreadPool(workers, work_queue_maxsize=1_000_000)
 
 
 def _shrink_able(workers: int) -> Any:
-    _quiet_nb_log()
-    with contextlib.redirect_stdout(io.StringIO()):
+    with _quiet_nb_log():
         from threadpool_executor_shrink_able import ThreadPoolExecutorShrinkAble  # noqa: PLC0415
     return ThreadPoolExecutorShrinkAble(workers)
 
@@ -110,21 +109,25 @@ def _betapool(workers: int) -> Any:
     return AdaptiveThreadPoolExecutor(min_workers=min(2, workers), max_workers=workers)
 
 
-@functools.cache
-def _quiet_nb_log() -> None:
-    """Two peers log through nb_log, which writes a file beside us and patches print unless told."""
+@contextlib.contextmanager
+def _quiet_nb_log() -> Iterator[None]:
+    """Import a peer that logs through nb_log, which else writes a file beside us and patches print.
+
+    It writes no configuration where the second entry of the path is its own folder.
+    """
     spec = importlib.util.find_spec("nb_log")
     assert spec is not None
     assert spec.origin is not None
-    source = Path(spec.origin).with_name("nb_log_config_default.py")
-    config = types.ModuleType("nb_log_config")
-    config.__file__ = str(source)
-    sys.modules["nb_log_config"] = config  # before its code runs, for that imports nb_log itself
-    exec(compile(source.read_text("utf-8"), source, "exec"), vars(config))  # noqa: S102
-    for name in ("AUTO_PATCH_PRINT", "SHOW_NB_LOG_LOGO", "SHOW_IMPORT_NB_LOG_CONFIG_PATH"):
-        setattr(config, name, False)
-    config.SHOW_PYCHARM_COLOR_SETINGS = False
-    logging.disable(logging.INFO)  # or they tell of every thread
+    logging.disable(logging.INFO)  # or it tells of every thread
+    path, print_, streams = sys.path.copy(), builtins.print, (sys.stdout, sys.stderr)
+    sys.path.insert(1, str(Path(spec.origin).parent.parent))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        sys.path[:] = path
+        builtins.print = print_
+        sys.stdout, sys.stderr = streams
 
 
 OURS: dict[str, Callable[[int], Any]] = {

@@ -207,7 +207,6 @@ class Future(concurrent.futures.Future[T]):
     _new_rlock: ClassVar[Any] = staticmethod(threading.RLock)
 
     def __init__(self) -> None:
-        # submit() does the same in place: a call of this costs as much as the rest of it.
         self._state = PENDING
         self._cond = None
         self._fn = _no_work
@@ -518,7 +517,18 @@ def _no_work() -> NoReturn:
     raise RuntimeError(msg)
 
 
-class _StripedFuture(Future[T]):
+class _PoolFuture(Future[T]):
+    """A future as a pool makes it: blank, for submit to fill in.
+
+    Its `__init__` is the one of object, in C: the call of one in Python costs as much as the rest
+    of a submit.
+    """
+
+    __slots__ = ()
+    __init__ = object.__init__
+
+
+class _StripedFuture(_PoolFuture[T]):
     """The future where there is no GIL: workers would queue for one publish lock."""
 
     __slots__ = ()
@@ -526,6 +536,9 @@ class _StripedFuture(Future[T]):
 
     def _publish_lock(self) -> Lock:
         return self._stripes[id(self) >> 6 & 63]  # allocations are at least 64 bytes apart
+
+
+_PoolFuture.__name__ = _StripedFuture.__name__ = "Future"  # what it is to whoever prints it
 
 
 class _AllPublishLocks:
@@ -552,13 +565,13 @@ fork_lock = _AllPublishLocks()
 def future_type(runtime: Runtime) -> type[Future[Any]]:
     """The class of the futures of a pool on this runtime: its locks are the runtime's."""
     if runtime is REAL:
-        return Future if GIL else _StripedFuture
+        return cast("type[Future[Any]]", _PoolFuture if GIL else _StripedFuture)
 
-    class RuntimeFuture(Future[Any]):
+    class RuntimeFuture(_PoolFuture[Any]):
         __slots__ = ()
         _publish = runtime.rlock()
         _new_lock = staticmethod(runtime.lock)
         _new_rlock = staticmethod(runtime.rlock)
 
-    RuntimeFuture.__name__ = RuntimeFuture.__qualname__ = "Future"
-    return RuntimeFuture
+    RuntimeFuture.__name__ = "Future"
+    return cast("type[Future[Any]]", RuntimeFuture)

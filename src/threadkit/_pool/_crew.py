@@ -48,6 +48,44 @@ FORKED = "the process forked: this task goes on in the parent"
 class Crew:
     """The workers of one pool, and their backlog."""
 
+    __slots__ = (
+        "__weakref__",
+        "_changed",
+        "_hired",
+        "_holding",
+        "_leaving",
+        "_lock",
+        "_subscribers",
+        "abandoned",
+        "backlog",
+        "broken",
+        "clock",
+        "closing",
+        "exiting",
+        "future_type",
+        "hungry",
+        "idle_waiters",
+        "intake",
+        "ledger",
+        "lent",
+        "max_workers",
+        "min_workers",
+        "name",
+        "options",
+        "over",
+        "parked",
+        "paused",
+        "refusing",
+        "retiring",
+        "runtime",
+        "settings",
+        "supervisor",
+        "surplus",
+        "take",
+        "wanted",
+        "workers",
+    )
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = settings.name
@@ -68,6 +106,7 @@ class Crew:
         else:
             self.backlog = LevelBacklog(settings.levels, settings.ageing)
         self.take = self.backlog.take if settings.queue_limit is None else self._take_bounded
+        self.intake = Intake(self)
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -102,15 +141,7 @@ class Crew:
         self.refusing = self.closing  # no task is taken: closed, or being drained
         self.exiting = False  # closed by the interpreter's exit
 
-        self.intake = Intake(self)
         self.supervisor = Supervisor(self)
-        self.special = True
-        self._reckon_way_in()
-
-    def _reckon_way_in(self) -> None:
-        """Set whether submit must go the long way."""
-        settings = self.settings
-        self.special = settings.queue_limit is not None or self.refusing
 
     # -- submitting -------------------------------------------------------------------------
 
@@ -125,7 +156,7 @@ class Crew:
         """A pending future with its task."""
         if not callable(fn):
             raise TypeError(f"fn must be callable, not {fn!r}")
-        future = self.future_type.__new__(self.future_type)
+        future = self.future_type()
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
         future._state = PENDING
@@ -153,11 +184,7 @@ class Crew:
 
     def admit(self, future: Future[Any], options: TaskOptions) -> None:
         """Take a new task in."""
-        if not self.special and options.key is None:
-            self.backlog.put(future)
-        elif not self.intake.put(future, options):
-            self._run_in_caller(future)
-            return
+        self.intake.put(future, options)
         self.taken_in(future, options)
 
     def taken_in(self, future: Future[Any], options: TaskOptions) -> None:
@@ -166,7 +193,8 @@ class Crew:
             self.supervisor.schedule(options.ttl, future, self.expire)
         self.rouse(future)
 
-    def _run_in_caller(self, future: Future[Any]) -> None:
+    def run_in_caller(self, future: Future[Any]) -> None:
+        """Run a task that finds no room on the thread that submits it."""
         record = Record(self.runtime)
         self.ledger.open(record)
         try:
@@ -557,7 +585,6 @@ class Crew:
     def resume(self) -> None:
         """Undo pause() and drain()."""
         self.refusing = self.closing
-        self._reckon_way_in()
         self.go_on()
 
     def go_on(self) -> None:
@@ -571,7 +598,7 @@ class Crew:
 
     def drain(self, timeout: float | None) -> bool:
         """Take no more tasks, and wait until those there are have ended."""
-        self.special = self.refusing = True
+        self.refusing = True
         self.intake.give_up_all()
         return self.wait_idle(timeout)
 
@@ -582,7 +609,7 @@ class Crew:
 
         Takes no lock: the garbage collector calls it when the pool is dropped, wherever.
         """
-        self.special = self.refusing = self.closing = True
+        self.refusing = self.closing = True
         self._open_gates()
         while self.parked:
             self.wake_one()
@@ -692,6 +719,7 @@ class Crew:
             if worker.current is not None and worker is not current_worker():
                 lost.append(worker.current)
         self.ledger = Ledger(self.runtime)
+        self.intake.start_anew()
         self._start_empty()
         for future in lost:
             error = WorkerLost(FORKED, component=self.name)

@@ -56,7 +56,6 @@ class _Submitter:
         "_crew",
         "_future_type",
         "_guarded",
-        "_new",
         "_options",
         "_propagate",
         "_put",
@@ -67,11 +66,10 @@ class _Submitter:
         self._crew = crew = options.crew
         self._options = options
         self._guarded = options.guarded
-        self._put = crew.backlog.door(options.level)
+        self._put = crew.intake.door(options)
         self._propagate = crew.settings.propagate_context
         self._clock = crew.clock
         self._future_type = crew.future_type
-        self._new = crew.future_type.__new__
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Have `fn(*args, **kwargs)` called by a worker.
@@ -88,10 +86,10 @@ class _Submitter:
         # The hot path, everything in place; `Crew.submit` is the same in readable steps.
         crew = self._crew
         caller = _frame(1)
-        if crew.special or self._guarded or not callable(fn):
+        if crew.refusing or self._guarded or not callable(fn):
             site = caller.f_code, caller.f_lasti
             return crew.submit(self._options, fn, args, kwargs, site)
-        future = self._new(self._future_type)
+        future = self._future_type()
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
         future._state = PENDING
@@ -106,7 +104,7 @@ class _Submitter:
             crew.wake_one()
         elif crew.hungry:
             crew.starved(future)
-        if crew.refusing:
+        if self._crew.refusing:
             crew.came_late(future)
         return cast("Future[T]", future)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections import deque
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from threadkit._errors import Rejected
 from threadkit._futures import Future
 from threadkit._pool._options import TaskOptions, options_of
-from threadkit._pool._worker import current_worker
+from threadkit._pool._worker import blocking
 
 if TYPE_CHECKING:
     from threadkit._pool._crew import Crew
@@ -54,16 +55,39 @@ class Intake:
         self.timeout = crew.settings.overflow_timeout
         # Producers that wait for room, longest first. Whoever pops one has to release it.
         self.blocked: deque[_Ticket] = deque()
-        # Guards the decision whether there is room, with the put that follows from it, and the
-        # keys. Held for bookkeeping (finding a victim: O(levels));
-        # never across a wait, user code or callbacks. Taken before the crew's lock.
-        self._lock = crew.runtime.rlock()
         self._keys: weakref.WeakValueDictionary[Any, Future[Any]] = weakref.WeakValueDictionary()
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """In the child of a fork: nobody waits, and nobody holds the lock."""
+        self.blocked.clear()
+        # Guards the decision whether there is room, with the put that follows from it, and the
+        # keys. Held for bookkeeping (finding a victim: O(levels)); never across a wait, user code
+        # or callbacks. Taken before the ledger's lock.
+        self._lock = self._crew.runtime.rlock()
 
     # -- in ---------------------------------------------------------------------------------
 
-    def put(self, future: Future[Any], options: TaskOptions) -> bool:
-        """Put the task into the backlog; false when its caller is to run it.
+    def door(self, options: TaskOptions) -> Callable[[Future[Any]], None]:
+        """`put` for tasks with these options, as short as it may be."""
+        crew, length = self._crew, self._crew.backlog.__len__
+        append = crew.backlog.door(options.level)
+        limit = self.limit
+        if limit is None:
+            return append
+
+        def put(future: Future[Any]) -> None:
+            with self._lock:
+                room = length() < limit and not crew.refusing
+                if room:
+                    append(future)
+            if not room:
+                self.put(future, options)
+
+        return put
+
+    def put(self, future: Future[Any], options: TaskOptions) -> None:
+        """Put the task into the backlog, or do what the rule says when that is full.
 
         Blocks: while the queue is full, if that is the rule.
 
@@ -71,22 +95,24 @@ class Intake:
             Rejected: There is no room, and none came in time.
             PoolClosed: The pool closed meanwhile.
         """
-        if options.key is None and self._put_now(future):
-            return True
-        if not self.may_block():
-            return self._try_put(future, options, None) or self._no_room(options)
+        if self.may_block():
+            self._put_or_wait(future, options)
+        elif not self._try_put(future, options, None):
+            if self.overflow != "caller_runs":
+                raise self._rejected(options, "the queue is full")
+            self._crew.run_in_caller(future)
+
+    def _put_or_wait(self, future: Future[Any], options: TaskOptions) -> None:
         crew = self._crew
         deadline = None if self.timeout is None else crew.clock() + self.timeout
-        worker = current_worker()
-        mine = worker is not None and worker.crew is crew
         while True:
             ticket = crew.runtime.lock()
             ticket.acquire()
             if self._try_put(future, options, ticket):
-                return True
+                return
             left = -1.0 if deadline is None else max(0.0, deadline - crew.clock())
             # A task that waits for room in its own pool must not keep the others from making it.
-            with crew.lending(worker) if mine and worker is not None else nullcontext():
+            with blocking(crew):
                 came = ticket.acquire(True, left)
             if not came:
                 self._give_up(ticket)
@@ -114,17 +140,6 @@ class Intake:
             except BaseException:
                 self._give_up(ticket)
                 raise
-
-    def _put_now(self, future: Future[Any]) -> bool:
-        """Put the task in if there is room: what happens most of the time, so kept short."""
-        crew = self._crew
-        with self._lock:
-            if crew.refusing:
-                raise crew.refusal()
-            if self.limit is not None and len(crew.backlog) >= self.limit:
-                return False
-            crew.backlog.put(future)
-        return True
 
     def _try_put(self, future: Future[Any], options: TaskOptions, ticket: _Ticket | None) -> bool:
         """Put the task in if there is room or room can be made; else queue the ticket."""
@@ -171,11 +186,6 @@ class Intake:
         else:
             return None
         return victim if victim is not None and self._crew.remove(victim) else None
-
-    def _no_room(self, options: TaskOptions) -> bool:
-        if self.overflow == "caller_runs":
-            return False
-        raise self._rejected(options, "the queue is full")
 
     def _rejected(self, options: TaskOptions, reason: str) -> Rejected:
         if reason not in (SUPERSEDED, DROPPED):
