@@ -567,7 +567,7 @@ def future_type(runtime: Runtime) -> type[Future[Any]]:
     if runtime is REAL:
         return cast("type[Future[Any]]", _PoolFuture if GIL else _StripedFuture)
 
-    class RuntimeFuture(_PoolFuture[Any]):
+    class RuntimeFuture(Future[Any]):
         __slots__ = ()
         _publish = runtime.rlock()
         _new_lock = staticmethod(runtime.lock)

@@ -216,8 +216,8 @@ class Crew:
 
         Unless a worker has it already: then it came in time.
         """
-        if self.remove(future):
-            future._fn = future._args = future._context = None
+        if future.cancel():
+            self.remove(future)
             raise self.refusal()
 
     def refusal(self) -> Exception:
@@ -277,6 +277,9 @@ class Crew:
             self.hungry = False  # until the supervisor has looked
         if self.wanted >= self.max_workers or not self.supervisor.ask():
             self.rearm()
+            # Who came while `hungry` was off left it to us: where nobody works, try for them.
+            if not self.workers and self.ready():
+                self.start_worker()
 
     def start_worker(self) -> bool:
         """Start one more worker if there may be one; whether it was started."""
@@ -597,10 +600,20 @@ class Crew:
             self.starved()
 
     def drain(self, timeout: float | None) -> bool:
-        """Take no more tasks, and wait until those there are have ended."""
+        """Take no more tasks, and wait until those there are have ended.
+
+        A submit that saw the pool open may put its task in after the pool was found idle. So the
+        pool is paused then: nobody runs that task, and `came_late` refuses it.
+        """
+        deadline = None if timeout is None else self.clock() + timeout
         self.refusing = True
         self.intake.give_up_all()
-        return self.wait_idle(timeout)
+        while self.wait_idle(None if deadline is None else max(0.0, deadline - self.clock())):
+            self.paused = True
+            if self.is_idle():
+                return True
+            self.go_on()
+        return False
 
     # -- ending -----------------------------------------------------------------------------
 
