@@ -20,11 +20,9 @@ import importlib
 import json
 import math
 import os
-import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +34,21 @@ from benchmarks.comparison.measures import (
     COSTS,
     FELT,
     Run,
-    agreement,
-    combined,
     costs_of,
-    oracle_of,
     queue_series,
-    regret,
 )
 from benchmarks.comparison.real import PEERS, STANDARD, run_real, threadkit_pool
 from benchmarks.comparison.recording import Recorder
 from benchmarks.comparison.report import Section, page, regret_table
+from benchmarks.comparison.verdicts import (
+    GOALS,
+    Comparison,
+    compare,
+    notes,
+    recommendation,
+    score,
+    verdicts,
+)
 from benchmarks.harness import Benchmark, Row, rows_as_json
 from benchmarks.simulator import Machine, simulate
 from benchmarks.workloads import (
@@ -67,43 +70,8 @@ SIZES = (*range(2, 21), *range(22, 33, 2), *range(36, 65, 4))
 REAL_SIZES = (2, 8, 16, 64)
 REAL_POLICIES = ("adaptive", "keep_alive", "queue_threshold")
 DRAWN = ("adaptive", "keep_alive", "queue_threshold", "queue_delay")
-GOALS = {"makespan": 1.10, "sojourn_mean": 1.10, "sojourn_p99": 1.10, "thread_seconds": 1.25}
 POINTS = 300  # of a plotted line
 ORACLE = "oracle"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All contenders at one workload, as medians over seeds or repeats, and their regrets."""
-
-    workload: Workload
-    oracle: int
-    runs: Mapping[str, Run]
-    regrets: Mapping[str, Mapping[str, float]]  # contender -> metric -> multiple of the oracle's
-    worst: Mapping[str, Mapping[str, float]]  # the same, the worst of the seeds or repeats
-
-
-def _compare(workload: Workload, rounds: Sequence[Mapping[str, Run]]) -> Comparison:
-    """Each round has its own oracle: other arrivals, or another moment of the machine."""
-    ratios: dict[str, list[dict[str, float]]] = {}
-    oracles: list[int] = []
-    for runs in rounds:
-        fixed = {
-            int(name.partition(":")[2]): run
-            for name, run in runs.items()
-            if name.startswith("fixed:") and run.error is None
-        }
-        oracles.append(oracle_of(fixed))
-        best = fixed[oracles[-1]]
-        for name, run in runs.items():
-            if run.error is None:
-                ratios.setdefault(name, []).append(regret(run, best))
-    merged = {name: combined([runs[name] for runs in rounds]) for name in rounds[0]}
-    middle, worst = (
-        {n: {c: pick(r[c] for r in rs) for c in COSTS} for n, rs in ratios.items()}
-        for pick in (statistics.median, max)
-    )
-    return Comparison(workload, int(statistics.median(oracles)), merged, middle, worst)
 
 
 # -- simulated ------------------------------------------------------------------------------
@@ -150,7 +118,7 @@ def _simulate_all(
                     runs[contender] = simulated(contender, make, workload, machine)
                     progress.update(bar, advance=1, description=f"simulating {name}")
                 rounds.append(runs)
-            out[name] = _compare(seeds[0], rounds)
+            out[name] = compare(seeds[0], rounds)
     return out
 
 
@@ -193,7 +161,7 @@ def _run_all_real(
                     runs[name] = run_real(name, contenders[name], workload)
                     progress.update(bar, advance=1)
                 rounds.append(runs)
-            out[workload.name] = _compare(workload, rounds)
+            out[workload.name] = compare(workload, rounds)
     return out
 
 
@@ -202,88 +170,6 @@ def _progress() -> Progress:
     # Refreshed by hand in real runs: a refreshing thread would run inside the measured work.
     console = Console(stderr=True)
     return Progress(*columns, TimeElapsedColumn(), console=console, auto_refresh=False)
-
-
-# -- what it means --------------------------------------------------------------------------
-
-
-def _score(comparisons: Iterable[Comparison], name: str) -> tuple[float, float]:
-    """The worst felt regret of a contender anywhere, then its thread-seconds: less is better."""
-    rows = [c.regrets.get(name) for c in comparisons]
-    if any(row is None for row in rows):
-        return math.inf, math.inf
-    felt = max(row[metric] for row in rows if row for metric in FELT)
-    return felt, statistics.fmean(row["thread_seconds"] for row in rows if row)
-
-
-def recommendation(comparisons: Sequence[Comparison]) -> str:
-    """Which policy, with which limits, and why."""
-    names = [n for n in comparisons[0].runs if not n.startswith("fixed:") and n not in PEERS]
-    scores = {name: _score(comparisons, name) for name in names}
-    bound = 1.05 * min(felt for felt, _ in scores.values())
-    near = [name for name in names if scores[name][0] <= bound]
-    best = min(near, key=lambda name: scores[name][1])
-    felt, threads = scores[best]
-    peak = max(int(c.runs[best].costs["peak"]) for c in comparisons)
-    others = sorted((n for n in names if n != best), key=lambda n: scores[n])
-    rival = f" The next, {others[0]}, reaches {scores[others[0]][0]:.2f}." if others else ""
-    sizes = ", ".join(f"{c.oracle} for {c.workload.name}" for c in comparisons)
-    return (
-        f'Use policy="{best}" with min_workers={MIN_WORKERS} and max_workers of at least {peak}: '
-        f"its worst makespan, mean or p99 sojourn is {felt:.2f} times that of the best fixed size, "
-        f"with {threads:.2f} times its thread-seconds on average.{rival} "
-        f"The best fixed sizes would be {sizes}."
-    )
-
-
-def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, dict[str, float | None]]:
-    """Adaptive against its goals: the worst over the seeds."""
-    return {
-        metric: {name: c.worst.get("adaptive", {}).get(metric) for name, c in comparisons.items()}
-        for metric in GOALS
-    }
-
-
-def _goal_notes(title: str, comparisons: Mapping[str, Comparison]) -> list[str]:
-    """How Adaptive stands against its goals, naming where it misses them."""
-    out: list[str] = []
-    for metric, row in _verdicts(comparisons).items():
-        worst = {name: value for name, value in row.items() if value is not None}
-        if not worst:
-            continue
-        missed = [f"{name} {value:.2f}" for name, value in worst.items() if value > GOALS[metric]]
-        out.append(
-            f"{title}: Adaptive's worst {metric} of any seed or repeat is "
-            f"{max(worst.values()):.2f} times the oracle's (goal {GOALS[metric]:.2f}"
-            f"{'; missed: ' + ', '.join(missed) if missed else ''})"
-        )
-    return out
-
-
-def _agreements(
-    sim: Mapping[str, Comparison], real: Mapping[str, Comparison]
-) -> dict[str, tuple[float, int]]:
-    """How far simulated and real runs rank the same contenders alike, by mean sojourn."""
-    out: dict[str, tuple[float, int]] = {}
-    for name in sim.keys() & real.keys():
-        first, second = (
-            {n: r.costs["sojourn_mean"] for n, r in c[name].runs.items() if r.error is None}
-            for c in (sim, real)
-        )
-        out[name] = agreement(first, second)
-    return {name: out[name] for name in sim if name in out}
-
-
-def _errors(
-    sim: Mapping[str, Comparison], real: Mapping[str, Comparison], metric: str
-) -> list[float]:
-    """Relative errors of the simulator against the real pool, of every contender both ran."""
-    return [
-        abs(sim[name].runs[who].costs[metric] / run.costs[metric] - 1)
-        for name in sim.keys() & real.keys()
-        for who, run in real[name].runs.items()
-        if who in sim[name].runs and run.error is None and run.costs[metric] > 0
-    ]
 
 
 # -- showing --------------------------------------------------------------------------------
@@ -324,7 +210,7 @@ def _shown(comparisons: Mapping[str, Comparison]) -> list[str]:
     """Contenders, the best first, then some fixed sizes."""
     names = dict.fromkeys(name for c in comparisons.values() for name in c.runs)
     shown = [n for n in names if not n.startswith("fixed:")]
-    shown.sort(key=lambda name: _score(list(comparisons.values()), name))
+    shown.sort(key=lambda name: score(list(comparisons.values()), name))
     return [*shown, *(n for n in ("fixed:2", "fixed:8", "fixed:16", "fixed:64") if n in names)]
 
 
@@ -342,16 +228,16 @@ def _html(
     sim: Mapping[str, Comparison],
     real: Mapping[str, Comparison],
     advice: str,
-    notes: Sequence[str],
+    remarks: Sequence[str],
 ) -> str:
-    parts = [f"<p><b>{advice}</b>", *(f"<p>{note}" for note in notes)]
+    parts = [f"<p><b>{advice}</b>", *(f"<p>{note}" for note in remarks)]
     for title, comparisons in (("Simulated", sim), ("Real", real)):
         if not comparisons:
             continue
         columns = list(comparisons)
         parts.append(f"<h2>{title}</h2>")
-        verdicts = _verdicts(comparisons)
-        parts.append(regret_table("Adaptive, the worst seed or repeat", verdicts, columns))
+        goals = verdicts(comparisons)
+        parts.append(regret_table("Adaptive, the worst seed or repeat", goals, columns))
         for metric in (*FELT, "thread_seconds"):
             rows = _regret_rows(comparisons, metric)
             caption = f"{metric}, as a multiple of the oracle's"
@@ -421,7 +307,7 @@ def _picture(comparisons: Mapping[str, Comparison], path: Path) -> None:
 
     everything = list(comparisons.values())
     names = [n for n in everything[0].runs if not n.startswith("fixed:")]
-    scores = {n: _score(everything, n)[0] for n in names}
+    scores = {n: score(everything, n)[0] for n in names}
     names = sorted((n for n in names if math.isfinite(scores[n])), key=lambda n: -scores[n])
     figure, panel = plt.subplots(figsize=(8, 1 + 0.3 * len(names)))
     panel.barh(names, [scores[name] for name in names])
@@ -490,24 +376,6 @@ def _record(workload: Workload, path: Path) -> None:
     print(f"recorded {len(recorders[0].rows())} tasks of {workload.name} in {path}")
 
 
-def _notes(sim: Mapping[str, Comparison], real: Mapping[str, Comparison]) -> list[str]:
-    """Sentences about the goals, and about how far simulation and reality agree."""
-    notes = [*_goal_notes("simulated", sim), *_goal_notes("real", real)]
-    if not real:
-        return notes
-    notes += [
-        f"{name}: Kendall's tau of simulated and real ranking {tau:.2f} over {pairs} pairs"
-        for name, (tau, pairs) in _agreements(sim, real).items()
-    ]
-    for metric in (*FELT, "thread_seconds"):
-        errors = sorted(_errors(sim, real, metric))
-        notes.append(
-            f"the simulator's {metric} is off by {statistics.median(errors):.0%} in the median, "
-            f"{errors[int(0.9 * (len(errors) - 1))]:.0%} at p90 ({len(errors)} runs)"
-        )
-    return notes
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for, and say what it means."""
     options = _parser().parse_args(argv)
@@ -536,15 +404,15 @@ def _show(
     for title, comparisons in (("simulated", sim), ("real", real)):
         for table in _tables(title, comparisons) if comparisons else ():
             console.print(table)
-    notes = _notes(sim, real)
+    remarks = notes(sim, real)
     advice = recommendation(list((real or sim).values()))
-    print(*notes, "", advice, sep="\n")
+    print(*remarks, "", advice, sep="\n")
     if options.json is not None:
         options.json.write_text(json.dumps(_as_json(sim, real), indent=1), encoding="utf-8")
     if options.plot is not None:
         _picture(real or sim, options.plot)
     if options.report is not None:
-        options.report.write_text(_html(sim, real, advice, notes), encoding="utf-8")
+        options.report.write_text(_html(sim, real, advice, remarks), encoding="utf-8")
         print(f"report: {options.report}")
 
 
