@@ -11,6 +11,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_futures`: the light Future that pools hand out.
 * `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
 * `_platform`: the only room that asks what platform this is.
+* `_monitor`: ResourceMonitor, which sees a resource's end coming.
 * `_components`: ComponentManager, which starts parts in order and stops them in reverse.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
@@ -86,6 +87,15 @@ from threadkit._failures import (
     register_verdict,
 )
 from threadkit._futures import Future
+from threadkit._monitor import (
+    MonitorStatistics,
+    Reading,
+    ResourceChange,
+    ResourceLevel,
+    ResourceMonitor,
+    ResourceSample,
+    SystemReadings,
+)
 from threadkit._pool import (
     DynamicThreadPool,
     Histogram,
@@ -137,6 +147,7 @@ __all__ = [
     "LoggingSink",
     "ManagerReport",
     "MessageQueue",
+    "MonitorStatistics",
     "NearExhaustion",
     "Overflow",
     "PoolClosed",
@@ -149,9 +160,14 @@ __all__ = [
     "QueueError",
     "QueueFull",
     "QueueStatistics",
+    "Reading",
     "Rejected",
     "RemovalCause",
+    "ResourceChange",
     "ResourceError",
+    "ResourceLevel",
+    "ResourceMonitor",
+    "ResourceSample",
     "RestartsExhausted",
     "Retry",
     "Runtime",
@@ -164,6 +180,7 @@ __all__ = [
     "StopTimeout",
     "StorageFailed",
     "Superseded",
+    "SystemReadings",
     "TTLCache",
     "Task",
     "TaskCancelled",

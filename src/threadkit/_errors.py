@@ -12,7 +12,8 @@ import enum
 import queue
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from typing_extensions import Self
 
@@ -50,6 +51,7 @@ __all__ = [
     "TaskTimeout",
     "ThreadkitError",
     "WorkerLost",
+    "report_unraisable",
 ]
 
 
@@ -84,6 +86,21 @@ def _rebuild(cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, A
     exc.args = args
     exc.__dict__.update(facts)
     return exc
+
+
+def report_unraisable(exc: Exception, message: str, source: object) -> None:
+    """Hand an exception that has nowhere to go to where Python reports such ones.
+
+    For callbacks of users: the call they were made from did its work and must not fail for them.
+    """
+    unraisable = SimpleNamespace(
+        exc_type=type(exc),
+        exc_value=exc,
+        exc_traceback=exc.__traceback__,
+        err_msg=message,
+        object=source,
+    )
+    sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
 
 
 class ThreadkitError(Exception):

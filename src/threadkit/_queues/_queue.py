@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable, Hashable
 from functools import partial
 from math import inf
-from types import MappingProxyType, SimpleNamespace
-from typing import Final, Generic, Literal, TypeAlias, TypeVar, cast, get_args
+from types import MappingProxyType
+from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
-from threadkit._errors import QueueClosed, QueueEmpty, QueueFull
+from threadkit._errors import QueueClosed, QueueEmpty, QueueFull, report_unraisable
 from threadkit._queues._statistics import QueueStatistics
 from threadkit._queues._store import NOTHING, DropReason, Entry, Nothing, Overflow, Store
 from threadkit._queues._waiters import Line, Waiter
@@ -558,7 +558,7 @@ class MessageQueue(Generic[T]):
         except Exception as exc:  # noqa: BLE001 - the call that dropped the item did its work
             with self._section:
                 self._callback_errors += 1
-            _report_unraisable(exc, f"{self.name}: on_drop raised", self._on_drop)
+            report_unraisable(exc, f"{self.name}: on_drop raised", self._on_drop)
 
     def _pass_on_item(self, was_woken: bool) -> None:
         """A getter was cancelled: the item it was woken for is for the next in line."""
@@ -635,18 +635,6 @@ class MessageQueue(Generic[T]):
 
     def _no_level(self, argument: str, given: int) -> ValueError:
         return ValueError(f"{argument} must be in 0..{self.levels - 1}, not {given!r}")
-
-
-def _report_unraisable(exc: Exception, message: str, source: object) -> None:
-    """Hand an exception that has nowhere to go to where Python reports such ones."""
-    unraisable = SimpleNamespace(
-        exc_type=type(exc),
-        exc_value=exc,
-        exc_traceback=exc.__traceback__,
-        err_msg=message,
-        object=source,
-    )
-    sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
 
 
 def _checked_maxsize(maxsize: int) -> int:
