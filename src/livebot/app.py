@@ -18,7 +18,7 @@ from livebot.config import FeedSettings, ModelSettings, Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
 from livebot.messages import Chat, Control, Event
 from livebot.moderation import Moderator, Outcome, Rules, Verdict
-from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
+from livebot.playback import AudioPlayer, Pace, PlayerStatistics, Utterance
 from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
 from livebot.sources import (
     BarrageGrabSource,
@@ -117,19 +117,29 @@ class LiveBot:
             name="texts",
             runtime=runtime,
         )
+        self._pace = Pace(
+            voice.rate,
+            fastest=round(voice.rate * voice.hurry),
+            full=max(3, pipeline.text_queue_size),
+        )
         self._speech = SpeechService(
-            _audio_cache(settings), workers=voice.workers, rate=voice.rate, runtime=runtime
+            _audio_cache(settings), workers=voice.workers, rate=self._rate, runtime=runtime
         )
         self._player = AudioPlayer(
             wav=wav,
             device=voice.device,
             rest=voice.rest,
+            subtitles=voice.subtitles,
             on_played=self._played,
             runtime=runtime,
         )
         self._player.set_volume(voice.volume)
         self._source = _source(url, settings.feed, self._receive, runtime)
         self._wire(settings, [*feed_needs])
+
+    def _rate(self) -> int:
+        """How fast to speak now: faster, the more sentences wait."""
+        return self._pace(len(self._texts))
 
     def _wire(self, settings: Settings, feed_needs: list[str]) -> None:
         """Who needs whom: started in this order, stopped in the reverse of it."""

@@ -113,11 +113,15 @@ class VoiceSettings(_Frozen):
     rest: float = Field(default=0.3, ge=0)
     """Seconds of silence between two sentences."""
     rate: int = Field(default=220, ge=80, le=450)
-    """Words a minute, as the engine counts them."""
+    """Words a minute, as the engine counts them, while little waits."""
+    hurry: float = Field(default=1.25, ge=1, le=2)
+    """How many times as fast to speak when the text queue is full; 1 keeps the rate."""
     volume: Share = 1.0
     """From 0 to 1."""
     device: int | str | None = None
     """Number or part of the name of the sound device; None is the system's default."""
+    subtitles: Path | None = None
+    """A text file that holds the sentence that is heard, for OBS."""
     cache_directory: Path | None = None
     """Where synthesised audio is kept between runs; None keeps it in memory only."""
     cache_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
