@@ -580,6 +580,54 @@ def test_it_speaks_tls_and_stop_wakes_it_there_too(tmp_path, monkeypatch):
     assert origins == ["https://live.douyin.com"]
 
 
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_reader_that_fell_behind_sheds_likes_and_catches_up(tls, tmp_path, monkeypatch):
+    """The first event is held up until everything was sent; what piled up is then too much."""
+    bundle, context = tmp_path / "ca.pem", None
+    if tls:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(bundle)
+        monkeypatch.setenv("WEBSOCKET_CLIENT_CA_BUNDLE", str(bundle))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert("localhost").configure_cert(context)
+    all_sent, heard = threading.Event(), []
+
+    def handler(connection):
+        connection.send(frame(Chat(id="1", text="x")))
+        filler = "x" * 1000
+        for n in range(2, 602, 2):
+            like, gift = Like(id=str(n)), Gift(id=str(n + 1), gift_id="1", name=filler)
+            connection.send(pack_plain(like, gift))
+        all_sent.set()
+        connection.send(frame(Control(id="9999", action=3, ended=True)))
+        with contextlib.suppress(Exception):
+            connection.recv()
+
+    ended = threading.Event()
+
+    def emit(event):
+        heard.append(event.kind)
+        assert all_sent.wait(WITHIN)
+        if event.kind == "control":
+            ended.set()
+
+    with served(handler, ssl=context, compression=None) as port:
+        url = f"{'wss' if tls else 'ws'}://localhost:{port}/"
+        source = DouyinSource(url, emit=emit)
+        source.start()
+        assert ended.wait(WITHIN)
+        source.stop()
+    assert heard.count("gift") == 300
+    shed = source.statistics().shed["WebcastLikeMessage"]
+    assert shed >= 100
+    assert heard.count("like") == 300 - shed
+
+
+def pack_plain(*events):
+    messages = [encode(event) for event in events]
+    return pack(webcast.Response(messages=messages), compress=False)
+
+
 def test_a_certificate_nobody_vouches_for_is_refused(tmp_path):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)

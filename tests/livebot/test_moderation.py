@@ -520,6 +520,12 @@ def test_tricks_of_unicode_are_taken_out(raw, said):
     assert clean(raw) == said
 
 
+@pytest.mark.parametrize("kind", [Social, Fansclub])
+def test_an_action_nobody_has_explained_is_not_answered(clock, kind):
+    event = kind(id="1", user=User(id="1"), action="action-9")
+    assert judge_with(clock).consider(event).reason == "unknown_action"
+
+
 def test_fan_club_joins_rank_above_chats(clock):
     verdict = judge_with(clock).consider(Fansclub(id="1", user=User(id="1"), action="join"))
     assert verdict.priority == 1

@@ -267,6 +267,8 @@ class Moderator:
             return Verdict(event, Outcome.DROP, "duplicate", tag=tag), ()
         if self._filter.blocks(event.user):
             return Verdict(event, Outcome.DROP, "blocked_user", tag=tag), ()
+        if isinstance(event, (Social, Fansclub)) and event.action.startswith("action-"):
+            return Verdict(event, Outcome.DROP, "unknown_action", tag=tag), ()
         if isinstance(event, Gift):
             return self._judge_gift_locked(event, tag, now)
         return self._judge_words_locked(event, tag, now), ()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import selectors
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -14,6 +17,7 @@ __all__ = ["MESSAGE_LIMIT_BYTES", "Dial", "Socket", "dial"]
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
+_BUFFER_BYTES = 16 * 1024  # less than this in one read is all there was
 
 
 class Socket(Protocol):
@@ -96,7 +100,9 @@ class _OpenSocket:
         client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
         self.recv_data = cast("Callable[[], tuple[int, bytes]]", client.recv_data)  # pyright: ignore[reportUnknownMemberType]
         self.send_binary = client.send_binary
-        self.shutdown = client.shutdown
+        self._readable = selectors.DefaultSelector()
+        if self._raw is not None:
+            self._readable.register(self._raw, selectors.EVENT_READ)
 
     def reply(self, payload: bytes) -> None:
         frame = websocket.ABNF.create_frame(payload, websocket.ABNF.OPCODE_BINARY)
@@ -105,11 +111,21 @@ class _OpenSocket:
     def _piece(self, size_bytes: int) -> bytes:
         if self._start == len(self._data):
             self.flush()
-            self._data, self._start = self._read(_READ_BYTES), 0
+            self._data, self._start = self._read_all(), 0
             self.backlog_bytes = len(self._data)
         piece = self._data[self._start : self._start + size_bytes]
         self._start += len(piece)
         return piece
+
+    def _read_all(self) -> bytes:
+        """Wait for data; then all that has come, up to the limit."""
+        data = self._read(_READ_BYTES)
+        # A TLS socket reads one record at a time, however small; a plain one its whole buffer.
+        if len(data) >= _BUFFER_BYTES or isinstance(self._raw, ssl.SSLSocket):
+            with contextlib.suppress(Exception):  # the next read fails in the same way
+                while len(data) < _READ_BYTES and self._readable.select(0):
+                    data += self._read(_READ_BYTES - len(data))
+        return data
 
     def flush(self) -> None:
         if self._replies and self._raw is not None:
@@ -127,6 +143,10 @@ class _OpenSocket:
                 socket.socket.shutdown(self._raw, socket.SHUT_RDWR)
         except OSError:
             pass  # closed already
+
+    def shutdown(self) -> None:
+        self._readable.close()
+        self._client.shutdown()  # type: ignore[no-untyped-call]
 
 
 def dial(endpoint: Endpoint, connect_timeout: float, io_timeout: float) -> Socket:

@@ -103,8 +103,9 @@ class Feed:
         del ctx
         if self._connection is not None:
             raise RuntimeError(f"{self._name} was started already")
-        self._connection = self._connect()
-        self._connection.start()
+        connection = self._connect()
+        connection.start()
+        self._connection = connection
 
     def stop(self, ctx: object = None) -> None:
         """End the connection and its threads. Harmless when it does not run.
