@@ -379,7 +379,10 @@ def _record(workload: Workload, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for, and say what it means."""
     options = _parser().parse_args(argv)
-    workloads, makers = _workloads(options), _makers(options.policy)
+    try:
+        workloads, makers = _workloads(options), _makers(options.policy)
+    except (OSError, ValueError, TypeError, ImportError, AttributeError) as exc:
+        raise SystemExit(f"{type(exc).__name__}: {exc}") from exc
     if options.record is not None:
         _record(next(iter(workloads.values()))[0], options.record)
         return 0

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.comparison.measures import COSTS, Run, agreement, costs_of, oracle_of, queue_series
 from benchmarks.comparison.recording import Recorder
 from benchmarks.comparison.report import Section, page
+from benchmarks.comparison.verdicts import Comparison, recommendation
 from benchmarks.policies import main
 from benchmarks.workloads import WORKLOADS, build, load
 
@@ -131,6 +132,33 @@ def test_the_command_compares_a_policy_of_ones_own_on_a_file_of_ones_own(
     assert "Own" in text
     assert "://" not in text.replace("http://www.w3.org", "")  # stands alone
     assert '"contender": "threadkit:Own"' in data.read_text()
+
+
+@pytest.mark.parametrize(
+    ("argument", "says"),
+    [
+        ("--only=nope", "no workload is named 'nope'"),
+        ("--policy=threadkit.sizing", "wants package.module:Name"),
+        ("--policy=threadkit.sizing:Nope", "has no attribute 'Nope'"),
+        ("--policy=builtins:list", "policy must be"),
+        ("--workload=nowhere.csv", "No such file"),
+    ],
+)
+def test_a_wrong_argument_ends_with_a_sentence(argument, says):
+    with pytest.raises(SystemExit, match=says):
+        main([argument])
+
+
+def test_the_default_is_recommended_unless_another_needs_clearly_fewer_threads():
+    def comparison(**threads):
+        runs = {name: run(1.0) for name in threads}
+        regrets = {name: dict.fromkeys(COSTS, 1.0) for name in threads}
+        for name, used in threads.items():
+            regrets[name]["thread_seconds"] = used
+        return Comparison(build("burst"), 8, runs, regrets, regrets)
+
+    assert 'policy="adaptive"' in recommendation([comparison(keep_alive=1.0, adaptive=1.02)])
+    assert 'policy="keep_alive"' in recommendation([comparison(keep_alive=0.7, adaptive=1.0)])
 
 
 def test_a_page_escapes_what_it_shows():
