@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import re
 import signal
 import sys
@@ -453,6 +454,23 @@ def test_garbage_collection_is_paused_during_a_run_only():
     assert gc.isenabled()
     assert SimRuntime().run(gc.isenabled) is False
     assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the platform pins no threads")
+def test_a_run_keeps_to_one_cpu_and_gives_the_others_back():
+    before = os.sched_getaffinity(0)
+    assert len(SimRuntime().run(os.sched_getaffinity, 0)) == 1
+    assert os.sched_getaffinity(0) == before
+
+
+def test_a_run_goes_on_where_cpus_cannot_be_chosen(monkeypatch):
+    def refuse(pid, cpus):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    assert SimRuntime().run(lambda: "ran") == "ran"
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert SimRuntime().run(lambda: "ran") == "ran"
 
 
 def test_reprs_tell_the_state():

@@ -341,15 +341,12 @@ def _one_cpu() -> Generator[None]:
     Only one of them runs at any time, and passing the turn within a CPU takes a quarter of the
     time of waking another one.
     """
-    if not hasattr(os, "sched_setaffinity"):
+    with contextlib.ExitStack() as undo:
+        with contextlib.suppress(AttributeError, OSError):  # no such call, or it is forbidden
+            allowed = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
+            undo.callback(os.sched_setaffinity, 0, allowed)
         yield
-        return
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(allowed)[os.getpid() % len(allowed)]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def _annotated(failure: BaseException, report: str) -> BaseException:
