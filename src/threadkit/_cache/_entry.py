@@ -14,9 +14,9 @@ An entry is written under the cache's lock and read without it, so the order of 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["DEAD", "NEVER", "Entry", "Limits"]
+__all__ = ["DEAD", "NEVER", "Entry", "FullEntry", "Limits"]
 
 Limits = tuple[float, "float | None"]
 """The ttl and the idle time of an entry, in seconds."""
@@ -36,26 +36,15 @@ class Entry:
         touched_at: When it was last read or written: recency, and the start of `idle`.
         idle: Seconds it may go unread, or None.
         expires_at: Only with `idle`: the absolute deadline.
-        written_at: Only for `refresh_after`: when the value was written.
-        tried_at: Only once a refresh failed: when.
-        weight: Only with a weigher or S3-FIFO: what it counts against `maxsize`.
-        seen_at: Only for S3-FIFO: when the policy last looked at it.
-        probation: Only for S3-FIFO: whether it is in the small queue.
+        written_at: FullEntry only: when the value was written, for `refresh_after`.
+        tried_at: FullEntry only, once a refresh failed: when.
+        weight: FullEntry only: what it counts against `maxsize`.
+        seen_at: FullEntry only, for S3-FIFO: when the policy last looked at it.
+        probation: FullEntry only, for S3-FIFO: whether it is in the small queue.
     """
 
-    __slots__ = (
-        "expires_at",
-        "fresh_until",
-        "idle",
-        "key",
-        "probation",
-        "seen_at",
-        "touched_at",
-        "tried_at",
-        "value",
-        "weight",
-        "written_at",
-    )
+    if not TYPE_CHECKING:  # the checkers may take every entry for a full one
+        __slots__ = ("expires_at", "fresh_until", "idle", "key", "touched_at", "value")
 
     value: Any
     key: Any
@@ -74,3 +63,9 @@ class Entry:
         if self.idle is None:
             return self.fresh_until
         return min(self.expires_at, self.touched_at + self.idle)
+
+
+class FullEntry(Entry):
+    """An entry of a cache that weighs, refreshes or evicts by S3-FIFO: with room for all that."""
+
+    __slots__ = ("probation", "seen_at", "tried_at", "weight", "written_at")

@@ -275,7 +275,8 @@ class Loading(Store[K, V]):
         A value without a flight is a hit; with one, a hit that we are to reload; a flight and
         NOTHING is a miss.
         """
-        with self._held():
+        self._enter()
+        try:
             now = self._clock()
             entry = self._find_locked(key, now)
             if entry is not None:
@@ -293,6 +294,8 @@ class Loading(Store[K, V]):
                 self._arrive_locked(flight)
                 return cast("V", entry.value), None, True
             return NOTHING, flight, True
+        finally:
+            self._leave()
 
     def _refresh_locked(self, entry: Entry, now: float) -> Flight | None:
         """A flight to reload a value past `refresh_after`, unless one is under way."""
@@ -333,7 +336,8 @@ class Loading(Store[K, V]):
         except Exception as exc:  # noqa: BLE001 - all who wait get it
             self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
         finally:
-            self._abandon([flight])
+            if not flight.landed:
+                self._abandon([flight])
         return cast("V", flight.outcome())
 
     async def _afly(self, flight: Flight, loader: Callable[[K], Any]) -> V:
@@ -383,7 +387,8 @@ class Loading(Store[K, V]):
     def _land(self, flight: Flight, value: V, started: float) -> None:
         """Keep what was loaded, unless it is outdated, and hand it to all who wait."""
         weight = 1 if self._weigher is None else self._weigh(flight.key, value)
-        with self._held():
+        self._enter()
+        try:
             now = self._clock()
             self._loads += 1
             self._load_time += now - started
@@ -392,6 +397,8 @@ class Loading(Store[K, V]):
             flight.value = value
             flight.landed = True
             flight.announce()
+        finally:
+            self._leave()
 
     def _land_failed(self, flight: Flight, failure: Failure, started: float) -> None:
         """Serve what expired if that is allowed, else hand the error to all who wait."""
@@ -403,7 +410,8 @@ class Loading(Store[K, V]):
             entry = self._entries.get(flight.key)
             if entry is not None:
                 flight.value = entry.value
-                entry.tried_at = now  # the next refresh is due a `refresh_after` from now
+                if self._refresh_after is not None:
+                    entry.tried_at = now  # the next refresh is due a `refresh_after` from now
                 self._stale_served += entry.deadline() <= now
             else:
                 flight.failure = failure

@@ -31,7 +31,7 @@ from typing import Generic, TypeVar
 
 from threadkit._cache._arguments import a_callable, a_capacity, seconds
 from threadkit._cache._clock import strict
-from threadkit._cache._entry import DEAD, NEVER, Entry, Limits
+from threadkit._cache._entry import DEAD, NEVER, Entry, FullEntry, Limits
 from threadkit._cache._lru import LruOrder
 from threadkit._cache._odometer import Odometer
 from threadkit._cache._s3fifo import S3FifoOrder
@@ -77,6 +77,7 @@ class Store(Generic[K, V]):
         "_depth",
         "_earliest",
         "_entries",
+        "_entry_class",
         "_evict_order",
         "_evicted",
         "_get_ident",
@@ -96,6 +97,7 @@ class Store(Generic[K, V]):
         "_odometer",
         "_policy",
         "_removed",
+        "_replaced",
         "_runtime",
         "_sweep_interval",
         "_sweep_todo",
@@ -125,6 +127,7 @@ class Store(Generic[K, V]):
     ) -> None:
         self._maxsize = a_capacity("maxsize", maxsize)
         self._may_be_plain = plain and weigher is None and on_remove is None and policy == "lru"
+        self._entry_class = Entry if plain and weigher is None and policy == "lru" else FullEntry
         self._set_limits(limits(ttl, idle))
         self._weigher = None if weigher is None else a_callable("weigher", weigher)
         self._listener = None if on_remove is None else a_callable("on_remove", on_remove)
@@ -144,7 +147,7 @@ class Store(Generic[K, V]):
         self._odometer = Odometer()
         self._hits = self._odometer.start
         self._misses: int = 0
-        self._evicted = 0  # without the lock
+        self._evicted = self._replaced = 0  # without the lock
 
         # Guards everything below, and every change of `_entries` but those `put` explains. Held
         # for bookkeeping; an eviction may sort a slice. Never held across loaders, weighers,
@@ -263,13 +266,14 @@ class Store(Generic[K, V]):
             if self._clear_place_locked(key, value, limits, weight, now):
                 return
             self._make_room_locked(weight, now)
-            entry = Entry()
+            entry = self._entry_class()
             entry.value = value
             entry.key = key
-            entry.weight = weight
             self._date(entry, limits, now)
-            if self._tracker is not None:
-                self._tracker.admit(entry)
+            if isinstance(entry, FullEntry):
+                entry.weight = weight
+                if self._tracker is not None:
+                    self._tracker.admit(entry)
             if self._add_locked(entry, weight):
                 return
 
@@ -321,7 +325,9 @@ class Store(Generic[K, V]):
     def _date(self, entry: Entry, limits: Limits, now: float) -> None:
         """Set the times of an entry, `fresh_until` last."""
         ttl, entry.idle = limits
-        entry.touched_at = entry.written_at = now
+        entry.touched_at = now
+        if isinstance(entry, FullEntry):
+            entry.written_at = now
         deadline = entry.expires_at = now + ttl
         if entry.idle is not None and entry.idle < ttl:
             deadline = now + entry.idle
@@ -511,6 +517,7 @@ class Store(Generic[K, V]):
     def _removal_counts(self) -> dict[str, int]:
         counts = {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
         counts[RemovalCause.EVICTED.value] += self._evicted
+        counts[RemovalCause.REPLACED.value] += self._replaced
         return counts
 
     def _put_back(self, entry: Entry) -> None:

@@ -231,8 +231,9 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         entry.touched_at = now = clock()
         entry.fresh_until = deadline = now + self._lifetime
         entries = self._entries
-        if entries.setdefault(key, entry) is not entry or entries is not self._entries:
-            self._put_over(entries, entry, now)
+        found = entries.setdefault(key, entry)
+        if found is not entry or entries is not self._entries:
+            self._put_over(entries, entry, found, now)
             return
         victim: Entry | None = None
         if not self._flights and deadline >= self._earliest:
@@ -246,14 +247,14 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                 pass
             else:
                 if victim.touched_at <= as_of and victim.fresh_until > now:
-                    found = entries.pop(victim.key, None)
-                    if found is victim:
+                    popped = entries.pop(victim.key, None)
+                    if popped is victim:
                         victim.fresh_until = DEAD
                         self._evicted += 1
                         if not self._in_debt:
                             return
-                    elif found is not None:
-                        self._put_back(found)
+                    elif popped is not None:
+                        self._put_back(popped)
         self._finish_put(entry, victim, now)
 
     def _put(
@@ -270,11 +271,27 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         finally:
             self._leave()
 
-    def _put_over(self, entries: dict[K, Entry], entry: Entry, now: float) -> None:
-        """Finish a put without the lock that found an entry, or whose dict `clear` took away."""
-        found = entries.get(entry.key)
-        if found is not entry or entries.pop(entry.key, None) is entry:
-            self._put(entry.key, entry.value, None, None, now)
+    def _put_over(self, entries: dict[K, Entry], entry: Entry, found: Entry, now: float) -> None:
+        """Finish a put without the lock that found an entry, or whose dict `clear` took away.
+
+        A live entry is overwritten in place, again without the lock, unless somebody listens.
+        If it died meanwhile, the value went nowhere, and the put begins anew under the lock.
+        """
+        key = entry.key
+        if found is entry:
+            if entries.pop(key, None) is not entry:
+                return  # put, and cleared
+        elif found.fresh_until > now and found.idle is None and self._listener is None:
+            found.value = entry.value
+            found.touched_at = now
+            found.fresh_until = entry.fresh_until
+            if entries.get(key) is found and entries is self._entries and not self._flights:
+                self._replaced += 1
+                if entry.fresh_until >= self._earliest:
+                    return
+                self._finish_put(found, None, now)
+                return
+        self._put(key, entry.value, None, None, now)
 
     def _finish_put(self, entry: Entry, victim: Entry | None, now: float) -> None:
         """Do what a put without the lock could not, for an entry that is in already.
