@@ -206,7 +206,7 @@ def test_a_second_signal_leaves_at_once():
 
 
 HAMMERED = """
-    import os, signal, sys, threading, time
+    import faulthandler, os, signal, sys, threading, time
     from threadkit import ComponentManager
 
     class Part:
@@ -227,8 +227,12 @@ HAMMERED = """
             if number % 50 == 0:
                 time.sleep(0.0005)
         done.set()
+        while not left.wait(0.01):  # the last signals may have come between two runs
+            manager.request_stop()
 
-    done = threading.Event()
+    faulthandler.dump_traceback_later(40)  # a deadlock says where
+    done, left = threading.Event(), threading.Event()
+    manager = ComponentManager()
     guard = lambda *_: None
     signal.signal(signal.SIGINT, guard)
     signal.signal(signal.SIGTERM, guard)
@@ -239,6 +243,7 @@ HAMMERED = """
             manager.add(f"part{{number}}", Part(), needs=[f"part{{number - 1}}"] if number else [])
         manager.run(grace=10)
         rounds += 1
+    left.set()
     print(rounds)
 """
 

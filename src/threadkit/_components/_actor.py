@@ -61,6 +61,9 @@ class Actor:
         self._timers = Timers()
         self._finished = True
         self._thread: Thread | None = None
+        # Some releases start no more threads while the interpreter exits: user code is then called
+        # on the actor's own, for whose end the exit does not wait for ever.
+        self.is_exiting = False
 
     def launch(self) -> None:
         """Start the thread.
@@ -138,6 +141,9 @@ class Actor:
         try:
             self._runtime.thread(run, name=f"{self.name}-{name}", daemon=True).start()
         except RuntimeError as exc:
+            if self.is_exiting:
+                run()
+                return call
             call.claim()
             call.begun.set()
             self.post(done, None, exc)

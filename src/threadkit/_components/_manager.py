@@ -21,7 +21,6 @@ from threadkit._components._handle import Handle
 from threadkit._components._parts import (
     CachePart,
     GroupPart,
-    HasFigures,
     PoolPart,
     Service,
     maker_of,
@@ -544,7 +543,7 @@ def _report_of(handle: Handle, state: ComponentState, uptime: float) -> Componen
         restarts=handle.restarts,
         doing=ctx.last_beat[1] if ctx is not None else None,
         stuck_at=handle.stuck_at,
-        figures=component.figures() if isinstance(component, HasFigures) else {},
+        figures=component.figures() if isinstance(component, (PoolPart, CachePart)) else {},
         group=component.group.report() if isinstance(component, GroupPart) else None,
     )
 
@@ -560,6 +559,7 @@ def _stop_at_exit() -> None:
     """Managers nobody stopped: their threads are daemons, so nothing else would."""
     stopping = running.copy()
     for supervisor in stopping:
+        supervisor.is_exiting = True
         supervisor.begin_stop(_EXIT_BUDGET, final=True)
     for supervisor in stopping:
         supervisor.wait_until(lambda: False, _EXIT_BUDGET)

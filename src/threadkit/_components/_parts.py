@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from threadkit._cache import TTLCache
 from threadkit._components._context import Context
@@ -12,13 +12,6 @@ from threadkit._components._rules import Component
 from threadkit._errors import Superseded
 from threadkit._pool import DynamicThreadPool
 from threadkit._runtime import Runtime, Thread
-
-
-@runtime_checkable
-class HasFigures(Protocol):
-    """A part whose figures belong into the report."""
-
-    def figures(self) -> Mapping[str, float]: ...
 
 
 class PoolPart:
