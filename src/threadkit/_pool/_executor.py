@@ -30,6 +30,7 @@ from threadkit._pool._settings import (
     AtExit,
     Overflow,
     Settings,
+    check_limits,
     check_priority,
     check_seconds,
     check_settings,
@@ -217,6 +218,7 @@ class DynamicThreadPool(_Submitter, Executor):
         cores = _cores()
         if max_workers is None:
             max_workers = max(min(32, cores + 4), min_workers or 1)
+        check_limits(0, max_workers)
         settings = Settings(
             name=thread_name_prefix or f"DynamicThreadPool-{next(_numbers)}",
             min_workers=min(2, max_workers) if min_workers is None else min_workers,

@@ -219,6 +219,8 @@ class Supervisor:
         backlog = len(crew.backlog)
         oldest = crew.backlog.oldest()
         sums, last = crew.ledger.sums(backlog), self._sums
+        # A task that is just changing hands is in no book: arrivals may seem to go back by it.
+        arrivals = max(sums.arrivals, last.arrivals)
         process_time = self._process_clock()
         snapshot = PoolSnapshot(
             now=now,
@@ -231,7 +233,7 @@ class Supervisor:
             blocked=min(crew.lent, len(busy)),
             queued=backlog if queued is None else queued,
             oldest_wait=max(0.0, now - oldest._submitted_at) if oldest is not None else 0.0,
-            arrivals=max(0, sums.arrivals - last.arrivals),
+            arrivals=arrivals - last.arrivals,
             started=sums.started - last.started,
             completions=sums.ended - last.ended,
             wait_time=sums.wait_time - last.wait_time,
@@ -245,5 +247,5 @@ class Supervisor:
             cores=crew.settings.cores,
             gil=GIL,
         )
-        self._sums, self._process_time = sums, process_time
+        self._sums, self._process_time = sums._replace(arrivals=arrivals), process_time
         return snapshot
