@@ -2,7 +2,15 @@
 
 from typing_extensions import assert_type
 
-from threadkit import Reading, ResourceChange, ResourceLevel, ResourceMonitor
+from threadkit import (
+    DynamicThreadPool,
+    Governor,
+    Reading,
+    ResourceChange,
+    ResourceLevel,
+    ResourceMonitor,
+    TTLCache,
+)
 
 
 def readings_are_typed(monitor: ResourceMonitor) -> None:
@@ -17,3 +25,11 @@ def readings_are_typed(monitor: ResourceMonitor) -> None:
 def heard(change: ResourceChange) -> None:
     assert_type(change.level, ResourceLevel)
     assert_type(change.seconds_left, float)
+
+
+def pools_and_caches_can_be_governed(
+    governor: Governor, pool: DynamicThreadPool, cache: TTLCache[str, int]
+) -> None:
+    governor.pool("work", pool)
+    governor.cache("answers", cache)
+    assert_type(governor.statistics().events[0].old, float)

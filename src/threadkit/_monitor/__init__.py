@@ -3,22 +3,33 @@
 * `_readings`: one reading, and the system's readings through psutil.
 * `_forecast`: when a growing series reaches its limit, if it really grows.
 * `_levels`: how bad a reading is, with hysteresis.
+* `_governor`: `Governor`, which changes the sizes of pools and caches.
 * `_monitor`: `ResourceMonitor`, the thread that samples and tells.
 """
 
 from threadkit._monitor._forecast import Forecast
+from threadkit._monitor._governor import (
+    Governor,
+    GovernorEvent,
+    GovernorStatistics,
+    Stabiliser,
+)
 from threadkit._monitor._levels import ResourceChange, ResourceLevel, Watch
 from threadkit._monitor._monitor import MonitorStatistics, ResourceMonitor, ResourceSample
 from threadkit._monitor._readings import Reading, SystemReadings
 
 __all__ = [
     "Forecast",
+    "Governor",
+    "GovernorEvent",
+    "GovernorStatistics",
     "MonitorStatistics",
     "Reading",
     "ResourceChange",
     "ResourceLevel",
     "ResourceMonitor",
     "ResourceSample",
+    "Stabiliser",
     "SystemReadings",
     "Watch",
 ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from typing_extensions import Self
 
@@ -18,6 +18,8 @@ from threadkit._monitor._readings import Reading, Source, SystemReadings
 from threadkit._runtime import REAL, Event, Runtime, Thread
 
 __all__ = ["MonitorStatistics", "ResourceMonitor", "ResourceSample"]
+
+T = TypeVar("T")
 
 _FOUR_DIGITS = 10_000  # a larger amount is written with a prefix
 
@@ -115,6 +117,7 @@ class ResourceMonitor:
         self._lock = runtime.lock()
         self._watches: dict[str, tuple[Watch, list[Listener]]] = {}
         self._loops: dict[str, _LoopLag] = {}
+        self._sample_listeners: list[Callable[[ResourceSample], object]] = []
         self._latest: ResourceSample | None = None
         self._samples = self._read_errors = self._listener_errors = 0
         self._sample_seconds = 0.0
@@ -175,6 +178,17 @@ class ResourceMonitor:
                     raise ValueError(f"metric {metric!r} is not watched")
                 self._watches[metric][1].append(listener)
 
+    def on_sample(self, listener: Callable[[ResourceSample], object]) -> None:
+        """Call `listener` with each sample, after the changes it made were told."""
+        with self._lock:
+            self._sample_listeners.append(listener)
+
+    def off_sample(self, listener: Callable[[ResourceSample], object]) -> None:
+        """Call it no longer. Does nothing for one that is not called."""
+        with self._lock:
+            if listener in self._sample_listeners:
+                self._sample_listeners.remove(listener)
+
     def watch_loop(self, loop: asyncio.AbstractEventLoop, name: str = "loop") -> None:
         """Read `lag:NAME` from now on: how many seconds a callback waits in this event loop."""
         with self._lock:
@@ -196,9 +210,13 @@ class ResourceMonitor:
                 readings["lag"] = Reading(late)
             sample = ResourceSample(began_at, MappingProxyType(readings))
             due = self._take_in(sample, errors)
+            with self._lock:
+                followers = self._sample_listeners.copy()
         for change, listeners in due:
             for listener in listeners:
                 self._tell(listener, change)
+        for follower in followers:
+            self._tell(follower, sample)
         return sample
 
     def _take_in(
@@ -217,9 +235,9 @@ class ResourceMonitor:
             self._sample_seconds += self._clock() - sample.at
         return due
 
-    def _tell(self, listener: Listener, change: ResourceChange) -> None:
+    def _tell(self, listener: Callable[[T], object], news: T) -> None:
         try:
-            listener(change)
+            listener(news)
         except Exception as exc:  # noqa: BLE001 - one listener must not silence the others
             with self._lock:
                 self._listener_errors += 1

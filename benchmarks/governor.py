@@ -1,0 +1,122 @@
+"""How often does a pool's size change, and how often is it too small, with and without a window?
+
+    python -m benchmarks.governor [--quick] [--json FILE] [--plot FILE]
+
+A made-up hour, looked at once a second: the need for workers swings with the minutes, with noise
+and bursts on top. `threadkit` is the Governor's rule (grow at once, shrink only to the largest
+need of the last 60 s); `naive`, the baseline, takes each need as it comes; `mean` takes the mean
+of the last 60 s.
+
+| metric | what |
+|---|---|
+| changes | of the size, in an hour |
+| reversals | changes in the other direction than the one before |
+| shortage | workers that were missing, each second, summed |
+| idle | workers that were too many, each second, summed |
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from benchmarks.harness import Benchmark, main
+from threadkit._monitor import Stabiliser
+
+HOUR = 3600
+WINDOW = 60
+Rule = Callable[[float, int], int]
+
+
+def governor() -> Rule:
+    """The Governor's."""
+    return Stabiliser(float(WINDOW)).update
+
+
+def naive() -> Rule:
+    """Whatever is needed now."""
+    return lambda _at, need: need
+
+
+def mean() -> Rule:
+    """Smoothed, so late at every rise."""
+    last: deque[int] = deque(maxlen=WINDOW)
+
+    def rule(_at: float, need: int) -> int:
+        last.append(need)
+        return max(1, round(sum(last) / len(last)))
+
+    return rule
+
+
+CONTENDERS: dict[str, Callable[[], Rule]] = {"threadkit": governor, "naive": naive, "mean": mean}
+
+
+def needs(seed: int) -> list[int]:
+    """An hour of needs."""
+    rng = random.Random(seed)
+    burst = 0.0
+    series: list[int] = []
+    for second in range(HOUR):
+        burst = 15.0 if rng.random() < 0.002 else burst * 0.95
+        swing = 12.0 + 8.0 * math.sin(second / 300.0)
+        series.append(max(1, round(swing + burst + rng.gauss(0, 1.5))))
+    return series
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an hour."""
+
+    changes: int
+    reversals: int
+    shortage: int
+    idle: int
+
+
+def live_through(make: Callable[[], Rule], seed: int) -> Outcome:
+    """An hour under a rule; a size takes effect in the second after it was chosen."""
+    rule, series = make(), needs(seed)
+    sizes = [rule(float(second), need) for second, need in enumerate(series)]
+    steps = [after - before for before, after in pairwise(sizes) if after != before]
+    gaps = [need - size for size, need in zip(sizes, series[1:], strict=False)]
+    return Outcome(
+        changes=len(steps),
+        reversals=sum(before * after < 0 for before, after in pairwise(steps)),
+        shortage=sum(gap for gap in gaps if gap > 0),
+        idle=-sum(gap for gap in gaps if gap < 0),
+    )
+
+
+def build(options: argparse.Namespace) -> Benchmark:
+    """Every rule on the same hours, another one each repeat."""
+    repeats = 7 if options.quick else 25
+    bench = Benchmark("governor", baseline="naive")
+    for metric, unit in (
+        ("changes", "an hour"),
+        ("reversals", "an hour"),
+        ("shortage", "worker seconds"),
+        ("idle", "worker seconds"),
+    ):
+        for name, make in CONTENDERS.items():
+            hours = iter(range(1_000_000))
+            bench.add(
+                name,
+                metric,
+                lambda metric=metric, make=make, hours=hours: float(
+                    getattr(live_through(make, next(hours)), metric)
+                ),
+                unit=unit,
+                repeats=repeats,
+                warm_up=0,
+            )
+    return bench
+
+
+if __name__ == "__main__":
+    main(build)
