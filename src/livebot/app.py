@@ -50,6 +50,8 @@ __all__ = ["LiveBot", "Snapshot"]
 
 logger = logging.getLogger("livebot")
 
+_FASTEST = 450  # words a minute; espeak's own limit
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -119,7 +121,7 @@ class LiveBot:
         )
         self._pace = Pace(
             voice.rate,
-            fastest=round(voice.rate * voice.hurry),
+            fastest=max(voice.rate, min(_FASTEST, round(voice.rate * voice.hurry))),
             full=max(3, pipeline.text_queue_size),
         )
         self._speech = SpeechService(

@@ -183,7 +183,7 @@ def _heard(
     except queue.Empty:
         works = False
     if works:
-        return Finding(name, works=True, facts=f"played on {place}; you should have heard it")
+        return Finding(name, works=True, facts=f"went to {place}; was it heard?")
     return Finding(
         name,
         works=False,

@@ -197,15 +197,15 @@ def test_a_room_that_cannot_be_reached_costs_one_line_an_attempt(tmp_path, caplo
 def test_it_speaks_faster_while_much_waits_and_keeps_subtitles(live, tmp_path):
     subtitles = tmp_path / "subtitles.txt"
     bot, _ = live(
-        room(*(f"第{n}句" for n in range(12))),
-        voice={"rate": 200, "hurry": 2, "workers": 1, "subtitles": str(subtitles)},
+        room(*(f"第{n}句" for n in range(8))),
+        voice={"rate": 300, "hurry": 2, "workers": 1, "subtitles": str(subtitles)},
         pipeline={"text_queue_size": 5},
     )
     rates = []
     pace = bot._pace
     bot._pace = lambda waiting: rates.append((waiting, pace(waiting))) or rates[-1][1]
     assert bot.run() == 0
-    assert max(rate for _, rate in rates) > 200
-    assert pace(0) == 200
-    assert pace(8) == 400
+    assert max(rate for _, rate in rates) > 300
+    assert pace(0) == 300
+    assert pace(8) == 450
     assert subtitles.read_text() == ""
