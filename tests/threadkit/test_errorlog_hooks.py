@@ -259,6 +259,23 @@ class TestExit:
         }
         assert all(message in stderr for message in told)  # the interpreter's own reports stay
 
+    def test_the_very_first_failure_may_come_at_exit(self, tmp_path):
+        path = tmp_path / "failures.jsonl"
+        program = """if True:
+            import atexit, sys
+            def fail():
+                raise ValueError("at exit")
+            atexit.register(fail)
+            from threadkit import ErrorLog, JsonLinesSink
+            errors = ErrorLog()
+            errors.add_sink(JsonLinesSink(sys.argv[1]))
+            errors.install()
+        """
+        self.run(program, path, 0)
+        assert [json.loads(line)["message"] for line in path.read_text().splitlines()] == [
+            "at exit"
+        ]
+
     def test_what_waits_is_told_before_the_interpreter_leaves(self, tmp_path):
         path = tmp_path / "failures.jsonl"
         program = """if True:

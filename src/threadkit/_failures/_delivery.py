@@ -138,7 +138,11 @@ class Delivery:
 
     def is_running_elsewhere(self) -> bool:
         """Whether there is a thread to wait for, and it is not the caller's."""
-        return self._thread is not None and self._thread.is_alive() and not self.runs_here()
+        return self.is_running() and not self.runs_here()
+
+    def is_running(self) -> bool:
+        """Whether it has a thread."""
+        return self._thread is not None and self._thread.is_alive()
 
     def mark(self) -> Event:
         """An event that is set once all that was put before has been delivered."""
@@ -152,6 +156,11 @@ class Delivery:
             return
         while self._late:
             self._tell(self._late.popleft())
+        if self._thread is None:  # some releases start none while the interpreter exits
+            for _ in range(self._queue.qsize()):
+                item = self._queue.get_nowait()
+                if isinstance(item, FailureEvent):
+                    self._tell(item)
 
     def stop(self) -> None:
         """Let the thread end once all that was put before has been delivered."""

@@ -323,10 +323,10 @@ class ErrorLog:
         self._deliver_late(told=True)
 
     def _deliver_late(self, told: bool) -> None:
-        if sys.is_finalizing():
-            for sink in self._ledger.sinks:
+        for sink in self._ledger.sinks:
+            if sys.is_finalizing() or not sink.is_running():
                 sink.tell_here()
-        elif told:
+        if told and not sys.is_finalizing():
             self.flush(self._left(self._exit_by))
 
     def _forget_parent(self) -> None:
