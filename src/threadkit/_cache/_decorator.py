@@ -11,6 +11,7 @@ from cachetools.keys import hashkey, methodkey
 from typing_extensions import ParamSpec
 
 from threadkit._cache._arguments import a_callable
+from threadkit._cache._loading import NOTHING
 from threadkit._cache._ttl import TTLCache
 
 __all__ = ["cached"]
@@ -82,14 +83,25 @@ def cached(
     return decorate
 
 
+# A hit shall not pay for a closure, so the loader is put together only when it is needed.
+
+
+def _call(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], _key: Any
+) -> Any:
+    """A loader: the decorated function with the arguments it was called with."""
+    return function(*args, **kwargs)
+
+
 def _function(function: Callable[..., Any], cache: Any, key_of: Callable[..., Any]) -> Any:
-    load = cache.load
+    fresh, load = cache._fresh, cache.load  # noqa: SLF001 - of one package
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        def loader(_key: Any) -> Any:
-            return function(*args, **kwargs)
-
-        return load(key_of(*args, **kwargs), loader)
+        key = key_of(*args, **kwargs)
+        value = fresh(key)
+        if value is not NOTHING:
+            return value
+        return load(key, functools.partial(_call, function, args, kwargs))
 
     return wrapper
 
@@ -98,9 +110,7 @@ def _async_function(function: Callable[..., Any], cache: Any, key_of: Callable[.
     load = cache.aload
 
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        def loader(_key: Any) -> Any:
-            return function(*args, **kwargs)
-
+        loader = functools.partial(_call, function, args, kwargs)
         return await load(key_of(*args, **kwargs), loader)
 
     return wrapper
@@ -109,15 +119,12 @@ def _async_function(function: Callable[..., Any], cache: Any, key_of: Callable[.
 def _method(
     function: Callable[..., Any], cache_of: Callable[..., Any], key_of: Callable[..., Any]
 ) -> Any:
-    def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        cache = cache_of(self)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        cache = cache_of(args[0])
         if cache is None:
-            return function(self, *args, **kwargs)
-
-        def loader(_key: Any) -> Any:
-            return function(self, *args, **kwargs)
-
-        return cache.load(key_of(self, *args, **kwargs), loader)
+            return function(*args, **kwargs)
+        loader = functools.partial(_call, function, args, kwargs)
+        return cache.load(key_of(*args, **kwargs), loader)
 
     return wrapper
 
@@ -125,14 +132,11 @@ def _method(
 def _async_method(
     function: Callable[..., Any], cache_of: Callable[..., Any], key_of: Callable[..., Any]
 ) -> Any:
-    async def wrapper(self: Any, /, *args: Any, **kwargs: Any) -> Any:
-        cache = cache_of(self)
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:
+        cache = cache_of(args[0])
         if cache is None:
-            return await function(self, *args, **kwargs)
-
-        def loader(_key: Any) -> Any:
-            return function(self, *args, **kwargs)
-
-        return await cache.aload(key_of(self, *args, **kwargs), loader)
+            return await function(*args, **kwargs)
+        loader = functools.partial(_call, function, args, kwargs)
+        return await cache.aload(key_of(*args, **kwargs), loader)
 
     return wrapper

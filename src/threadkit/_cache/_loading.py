@@ -16,7 +16,7 @@ from threadkit._cache._store import Store
 from threadkit._errors import LoadCycle, LoadTimeout
 from threadkit._failures import Failure
 
-__all__ = ["Loading"]
+__all__ = ["NOTHING", "Loading"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,19 +85,26 @@ class Loading(Store[K, V]):
             LoadCycle: The load would wait for itself, directly or through other loads.
             Exception: What the loader raised.
         """
+        value = self._fresh(key)
+        return self._load(key, loader, timeout) if value is NOTHING else cast("V", value)
+
+    def _fresh(self, key: K) -> Any:
+        """The value of `key`, or NOTHING if it has to be loaded or reloaded. Takes no lock."""
         entry = self._entries.get(key)
-        if entry is not None:
-            now = self._clock()
-            if entry.fresh_until > now and (
-                self._refresh_after is None or now - entry.written_at < self._refresh_after
-            ):
-                entry.touched_at = now
-                self._hits = self._hits.next
-                try:
-                    return cast("V", entry.value)
-                except AttributeError:  # removed this moment: see _entry
-                    pass
-        return self._load(key, loader, timeout)
+        if entry is None:
+            return NOTHING
+        clock = self._clock
+        now = clock()
+        if entry.fresh_until > now and (
+            self._refresh_after is None or now - entry.written_at < self._refresh_after
+        ):
+            entry.touched_at = now
+            self._hits = self._hits.next
+            try:
+                return entry.value
+            except AttributeError:  # removed this moment: see _entry
+                pass
+        return NOTHING
 
     def _load(self, key: K, loader: Callable[[K], V], timeout: float | None) -> V:
         a_callable("loader", loader)
