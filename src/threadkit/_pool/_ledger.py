@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from threadkit._pool._records import Record, Totals
@@ -75,7 +76,7 @@ class Ledger:
             out = out + record.totals()
         return out
 
-    def sums(self, backlog: int) -> Sums:
+    def sums(self, backlog: Callable[[], int]) -> Sums:
         """What a policy is told, cheaply."""
         with self._lock:
             gone = self._gone
@@ -90,16 +91,17 @@ class Ledger:
                 run += sums[3]
                 cpu += sums[4]
                 skipped += record.skipped
-            arrivals = started + skipped + self._removed + backlog
+            # Last, so that a task taken meanwhile is counted by nobody rather than twice.
+            arrivals = started + skipped + self._removed + backlog()
         return Sums(arrivals, started, ended, wait, run, cpu)
 
     def statistics(self, crew: Crew) -> PoolStatistics:
         """The pool as of now."""
         with self._lock:
-            queued = crew.queued()
             total = self._totals_locked()
             counts = self._counts.copy()
             removed = self._removed
+            queued = crew.queued()
         alive, parked = len(crew.workers), len(crew.parked)
         ended = total.runs.count
         return PoolStatistics(

@@ -49,7 +49,7 @@ class Supervisor:
         self._look_at: float | None = None  # when the policy wants to look again
         self._looked_at = self._clock()
         self._pause = ASK_AGAIN  # s from a look to the next one that submits ask for
-        self._sums = crew.ledger.sums(0)  # as of the last look
+        self._sums = crew.ledger.sums(crew.backlog.__len__)  # as of the last look
         self._process_clock = crew.runtime.process_time
         self._process_time = self._process_clock()
         self._policy_failed = False
@@ -218,7 +218,7 @@ class Supervisor:
         busy = workers.difference(idle)
         backlog = len(crew.backlog)
         oldest = crew.backlog.oldest()
-        sums, last = crew.ledger.sums(backlog), self._sums
+        sums, last = crew.ledger.sums(crew.backlog.__len__), self._sums
         # A task that is just changing hands is in no book: arrivals may seem to go back by it.
         arrivals = max(sums.arrivals, last.arrivals)
         process_time = self._process_clock()
