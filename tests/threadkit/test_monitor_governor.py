@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadkit import (
@@ -268,16 +268,20 @@ def test_registrations_that_make_no_sense_are_refused():
         governor.cache("other", FakeCache(10), floor=0)
 
 
+@settings(max_examples=500)
 @given(
     budget=st.integers(1, 60),
     pools=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 30)), min_size=1, max_size=8),
 )
+@example(budget=3, pools=[(30, 30), (0, 30), (0, 30)])
 def test_shares_keep_to_the_budget_and_to_the_ceilings(budget, pools):
     needs = {str(i): need for i, (need, _) in enumerate(pools)}
     ceilings = {str(i): ceiling for i, (_, ceiling) in enumerate(pools)}
     shares = _shares(budget, needs, ceilings)
     assert all(1 <= shares[name] <= ceilings[name] for name in shares)
     assert sum(shares.values()) <= max(budget, len(pools))
+    if sum(max(1, need) for need in needs.values()) <= budget:
+        assert all(shares[name] >= min(needs[name], ceilings[name]) for name in shares)
     assert sum(shares.values()) >= min(budget, sum(ceilings.values()))
 
 

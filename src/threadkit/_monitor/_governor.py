@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from typing_extensions import Self
@@ -430,20 +429,22 @@ def _shares(
 ) -> Mapping[str, int]:
     """How many workers each pool may have: its ceiling, or a share by its need.
 
-    Rounds by largest remainder, so that the shares never exceed the budget, except that everybody
-    gets one.
+    Everybody gets one, even beyond the budget. If there is enough, everybody gets what it needs,
+    and the rest is spread by need; if not, what there is. Rounded by largest remainder.
     """
     if budget is None or sum(ceilings.values()) <= budget:
         return ceilings
-    asked = {name: max(1, need) for name, need in needs.items()}
-    total = sum(asked.values())
-    exact = {name: budget * need / total for name, need in asked.items()}
-    shares = {name: min(ceilings[name], max(1, int(share))) for name, share in exact.items()}
-    left = budget - sum(shares.values())
+    asked = {name: max(1, min(need, ceilings[name])) for name, need in needs.items()}
+    enough = sum(asked.values()) <= budget
+    shares = asked.copy() if enough else dict.fromkeys(asked, 1)
+    weights = asked if enough else {name: need - 1 for name, need in asked.items()}
+    left = max(0, budget - sum(shares.values()))
+    total = sum(weights.values()) or 1
+    exact = {name: left * weight / total for name, weight in weights.items()}
+    for name, more in exact.items():
+        shares[name] = min(ceilings[name], shares[name] + int(more))
     by_remainder = sorted(exact, key=lambda name: (int(exact[name]) - exact[name], name))
-    while left > 0:
-        growing = [name for name in by_remainder if shares[name] < ceilings[name]][:left]
-        for name in growing:
+    while (left := budget - sum(shares.values())) > 0:
+        for name in [name for name in by_remainder if shares[name] < ceilings[name]][:left]:
             shares[name] += 1
-        left -= len(growing)
-    return MappingProxyType(shares)
+    return shares
