@@ -29,6 +29,7 @@ from threadkit.sizing import (
     policy,
 )
 from threadkit.sizing._contention import Contention
+from threadkit.sizing._saturation import Saturation
 from threadkit.sizing._trial import Trial
 
 
@@ -366,6 +367,26 @@ def test_adaptive_grows_for_the_same_burst_without_that_experience():
     contended(rule, 30, slope=0.0)
     burst = {"workers": 8, "busy": 8, "queued": 60, "interval": 0.01}
     assert rule.decide(snapshot(now=6.1, oldest_wait=0.1, **burst)).size == 66
+
+
+@pytest.mark.parametrize(("busy", "saturated"), [(10, False), (30, None)])
+def test_busy_cores_are_not_saturated_while_they_could_feed_many_more_such_tasks(busy, saturated):
+    judge = Saturation(limit=0.7, probe=0.003)
+    # 50 tasks of 200 ms, of which 8 ms on a core: one core could feed 25.
+    work = {"completions": 50, "run_time": 10.0, "cpu_time": 0.4, "process_time": 0.45}
+    seen = snapshot(interval=0.5, workers=busy, busy=busy, queued=99, **work)
+    judge.observe(seen)
+    assert judge.verdict(seen, few=False) is saturated
+
+
+def test_a_process_that_uses_more_than_one_core_is_not_held_to_one_by_the_gil():
+    judge = Saturation(limit=0.7, probe=0.003)
+    seen = snapshot(interval=0.2, workers=2, busy=2, queued=9, process_time=0.4, cores=8.0)
+    judge.observe(seen)
+    assert judge.verdict(seen, few=False) is None
+    later = snapshot(interval=0.003, workers=2, busy=2, queued=9, process_time=0.006, cores=8.0)
+    judge.observe(later)
+    assert judge.verdict(later, few=False) is False
 
 
 def test_contention_forgets_when_the_service_itself_has_changed():

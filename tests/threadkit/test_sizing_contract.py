@@ -202,7 +202,7 @@ def test_adaptive_finds_back_to_the_best_size_after_it_crowded_a_service_it_did_
     assert mean(outcome.sojourns) < mean(simulate(policy("keep_alive"), tasks).sojourns) / 3
 
 
-def test_adaptive_grows_past_half_busy_cores_when_a_trial_shows_that_more_gets_done():
+def test_adaptive_grows_on_busy_cores_for_tasks_that_mostly_wait():
     # 85 a second of 10 ms CPU and 40 ms wait: 4.25 busy, and 0.85 of the interpreter.
     outcome = simulate(policy("adaptive"), evenly(85, 20, block=0.04, cpu=0.01))
     assert max(outcome.waits[-200:]) < 0.1

@@ -16,7 +16,6 @@ STARVED = 0.5  # seconds without a task taken from the queue, as .NET's starvati
 TRIM = 1 / 6  # of the workers: a smaller surplus is not worth a change
 TRIM_AFTER = 4  # windows, after which even a small surplus goes
 LASTING = 1.0  # seconds after which a backlog calls for a trial
-FULL = 0.95  # of the usable cores: nothing is left to be gained
 RECHECK = 0.02  # seconds between two looks at a backlog that nothing is done about
 SOON = 0.005  # the same while the backlog may be a burst's
 STEP = 0.25  # of the size: how far a trial goes beyond what the evidence recommends
@@ -55,8 +54,8 @@ class Adaptive:
     Lifetime: keeps what it learned of one pool; give every pool its own.
 
     Args:
-        saturation: Share of the usable cores in use from which on it grows only if a trial shows
-            that more gets done.
+        saturation: Share of the usable cores in use from which on it does not grow, unless the
+            cores could feed many more tasks like those that ended.
         probe: Seconds for which it watches whether tasks compute, before it grows by many.
         patience: What a task may wait, as a share of the mean run time; and which part of the
             workers may lack. 0 grows for every single task that waits.
@@ -166,16 +165,13 @@ class Adaptive:
         lasting = self._lasting(snapshot)
         if lasting and self._contention.inflated:
             return self._compare(snapshot, size, size // 2, "tasks take far longer than they could")
-        larger = size + max(1, int(STEP * size))
-        if saturated and not lasting:
-            return Decision(size, "the cores are busy", SOON)
         if saturated:
-            other = larger if self._saturation.share < FULL else size
-            return self._compare(snapshot, size, other, "the cores are busy")
+            return Decision(size, "the cores are busy", RECHECK if lasting else SOON)
         ceiling = self._ceiling()
         if size < ceiling:
             return None
-        other = math.ceil(ceiling) if size > (1 + STEP) * ceiling else larger
+        far_above = size > (1 + STEP) * ceiling
+        other = math.ceil(ceiling) if far_above else size + max(1, int(STEP * size))
         return self._compare(snapshot, size, other, _slower(ceiling))
 
     def _grow(self, size: int, lacking: int) -> Decision:

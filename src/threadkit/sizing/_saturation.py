@@ -26,7 +26,6 @@ class Saturation:
     def __init__(self, *, limit: float, probe: float) -> None:
         self.limit = limit
         self.probe = probe
-        self.share = 0.0  # of the usable cores, that the last probe saw in use
         self._watched: float | None = None  # seconds of the probe so far; None: no probe
         self._watched_cpu = 0.0
         # Fading sums over the horizon: CPU of finished tasks, their run time, CPU of the process.
@@ -66,9 +65,9 @@ class Saturation:
             if self._watched is None:
                 self._watched = self._watched_cpu = 0.0
             return None
-        self.share = self._watched_cpu / self._watched / cores
+        share = self._watched_cpu / self._watched
         self._watched = self._watched_cpu = 0.0
-        return self.share >= self.limit
+        return share >= self.limit * cores
 
     def _cores(self, snapshot: PoolSnapshot) -> float:
         """More than one under a GIL only if the process is seen to use more."""
