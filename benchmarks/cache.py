@@ -425,7 +425,7 @@ def build(options: argparse.Namespace) -> Benchmark:
     bench = Benchmark(
         "cache",
         baseline=BASELINE,
-        packages=("threadkit", "cachetools", "cachebox", "theine", "expiringdict"),
+        packages=("cachetools", "cachebox", "theine", "expiringdict"),
     )
     quick = options.quick
     _add_single_thread(bench, 5_000 if quick else 20_000)

@@ -191,7 +191,7 @@ def _workloads(options: argparse.Namespace) -> Iterator[tuple[str, list[int], in
 
 def build(options: argparse.Namespace) -> Benchmark:
     """The cases, by the command line."""
-    bench = Benchmark("hitratio", baseline=BASELINE, packages=("threadkit", "cachetools", "theine"))
+    bench = Benchmark("hitratio", baseline=BASELINE, packages=("cachetools", "theine"))
     totals: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for workload, trace, size in _workloads(options):
         for name, contender in CONTENDERS.items():
