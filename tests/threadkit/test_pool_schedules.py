@@ -909,14 +909,8 @@ def statistics_while_things_change(sim):
         assert settle(pool).submitted == 3
 
 
-# Bugs of the pool that these schedules have found and that are being mended.
-PENDING = {"drain_against_submit"}
-
-
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_under_many_schedules(name, request):
-    if name in PENDING:
-        request.applymarker(pytest.mark.xfail(raises=ScheduleFailed, strict=False))
+def test_under_many_schedules(name):
     function, options = SCENARIOS[name]
     explored = explore(function, 150, preempt=PREEMPT, **options)
     assert explored.schedules == 150
