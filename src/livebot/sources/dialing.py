@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
 import socket
 import ssl
@@ -17,7 +18,7 @@ __all__ = ["MESSAGE_LIMIT_BYTES", "Dial", "Socket", "dial"]
 
 MESSAGE_LIMIT_BYTES = 16 * 1024 * 1024
 _READ_BYTES = 1024 * 1024
-_BUFFER_BYTES = 16 * 1024  # less than this in one read is all there was
+_BUFFER_BYTES = 64 * 1024
 
 
 class Socket(Protocol):
@@ -95,6 +96,7 @@ class _OpenSocket:
         self._data: bytes = b""
         self._start = 0
         self._replies: list[bytes] = []
+        self._masks = b""
         self.backlog_bytes = 0
         client.frame_buffer = _LimitedFrames(self._piece, skip_utf8_validation=True)
         client.cont_frame = _LimitedMessage(fire_cont_frame=False, skip_utf8_validation=True)
@@ -106,7 +108,15 @@ class _OpenSocket:
 
     def reply(self, payload: bytes) -> None:
         frame = websocket.ABNF.create_frame(payload, websocket.ABNF.OPCODE_BINARY)
+        frame.get_mask_key = self._mask
         self._replies.append(frame.format())
+
+    def _mask(self, size_bytes: int) -> bytes:
+        """Bytes to mask a frame with, drawn a thousand frames ahead: drawing is a system call."""
+        if len(self._masks) < size_bytes:
+            self._masks = os.urandom(4096)
+        mask, self._masks = self._masks[:size_bytes], self._masks[size_bytes:]
+        return mask
 
     def _piece(self, size_bytes: int) -> bytes:
         if self._start == len(self._data):
@@ -119,12 +129,14 @@ class _OpenSocket:
 
     def _read_all(self) -> bytes:
         """Wait for data; then all that has come, up to the limit."""
-        data = self._read(_READ_BYTES)
-        # A TLS socket reads one record at a time, however small; a plain one its whole buffer.
-        if len(data) >= _BUFFER_BYTES or isinstance(self._raw, ssl.SSLSocket):
-            with contextlib.suppress(Exception):  # the next read fails in the same way
-                while len(data) < _READ_BYTES and self._readable.select(0):
-                    data += self._read(_READ_BYTES - len(data))
+        data = piece = self._read(_READ_BYTES)
+        # A TLS socket reads one record at a time, however small; a plain one its whole buffer, so
+        # a small piece was all there was, and to look for more would chase a server that writes.
+        least = 1 if isinstance(self._raw, ssl.SSLSocket) else _BUFFER_BYTES
+        with contextlib.suppress(Exception):  # the next read fails in the same way
+            while len(piece) >= least and len(data) < _READ_BYTES and self._readable.select(0):
+                piece = self._read(_READ_BYTES - len(data))
+                data += piece
         return data
 
     def flush(self) -> None:
