@@ -86,6 +86,7 @@ class Failure:
         "_cause",
         "_context",
         "_fingerprint",
+        "_is_annotated",
         "_suppress_context",
         "at",
         "attempt",
@@ -125,6 +126,7 @@ class Failure:
         self.attempt = attempt
         self.at = REAL.time() if at is None else at
         self._fingerprint: str | None = None
+        self._is_annotated = False
 
     @property
     def verdict(self) -> Verdict:
@@ -153,10 +155,7 @@ class Failure:
         """The caller's `FILE:LINE in NAME`, or one such line per frame captured."""
         if not self.site:
             return None
-        return ", called at ".join(
-            f"{code.co_filename}:{line} in {_qualified_name(code)}"
-            for code, line in _resolve(self.site)
-        )
+        return ", called at ".join(_place(code, lasti) for code, lasti in _frames_of(self.site))
 
     def restored(self) -> BaseException:
         """The exception as it was when the task ended, with a note saying where it came from."""
@@ -194,6 +193,9 @@ class Failure:
 
     def _annotate(self) -> None:
         """Say where the task was submitted in one PEP 678 note, however often it is asked for."""
+        if self._is_annotated:
+            return
+        self._is_annotated = True
         place = self.submitted_at
         if place is not None:
             _add_note_once(self.exception, _SUBMITTED + place)
@@ -291,12 +293,29 @@ _MAY_BE_SUSPENDED = (
 )
 
 
-def _resolve(site: Site) -> Iterator[tuple[CodeType, int]]:
-    """The code and line of each frame of a site."""
+def _frames_of(site: Site) -> Iterator[tuple[CodeType, int]]:
+    """The code and last instruction of each frame of a site."""
     for code, lasti in zip(site[::2], site[1::2], strict=True):
         assert isinstance(code, CodeType)  # noqa: S101 - the shape of Site
         assert isinstance(lasti, int)  # noqa: S101
-        yield code, _line_at(code, lasti)
+        yield code, lasti
+
+
+# Places already worked out, by identity: code objects of different files may be equal. The code is
+# kept, so that its id stays its own. Stores, look-ups and clear are atomic, with and without a GIL.
+_places: dict[tuple[int, int], tuple[CodeType, str]] = {}
+_MAX_PLACES = 512  # programs submit from few places
+
+
+def _place(code: CodeType, lasti: int) -> str:
+    known = _places.get((id(code), lasti))
+    if known is None:
+        text = f"{code.co_filename}:{_line_at(code, lasti)} in {_qualified_name(code)}"
+        known = code, text
+        if len(_places) >= _MAX_PLACES:
+            _places.clear()
+        _places[id(code), lasti] = known
+    return known[1]
 
 
 def _line_at(code: CodeType, lasti: int) -> int:
