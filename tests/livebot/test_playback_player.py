@@ -342,6 +342,59 @@ def test_a_player_that_was_never_started_can_be_stopped():
     assert player.statistics().cut == {"stopped": 1}
 
 
+def test_another_device_can_be_chosen_in_the_middle_of_a_sound():
+    def scenario(sim):
+        player, first, log = playing(sim)
+        player.play(0, Beep(1, seconds=4))
+        sim.sleep(1.5)
+        second = Tape(sim)
+        second.name = "headphones"
+        player.use(second)
+        assert player.wait_idle(10)
+        statistics = player.statistics()
+        player.stop()
+        assert (statistics.sink, statistics.losses) == ("headphones", 0)
+        assert first.count(1) + second.count(1) == 4000
+        assert second.count(1) > 2000
+        assert log == [(0, "speaking"), (0, "spoken")]
+
+    explore(scenario, 10)
+
+
+def test_a_chosen_device_that_cannot_be_opened_is_waited_for(caplog):
+    def scenario(sim):
+        player, _, log = playing(sim)
+        player.use(Tape(sim, refusals=2))
+        player.play(0, Beep(1))
+        assert player.wait_idle(10)
+        sim.sleep(5)
+        assert player.statistics().sink == "tape"
+        player.stop()
+        assert log == [(0, "speaking"), (0, "spoken")]
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 5)
+
+
+def test_nothing_is_opened_after_the_stop():
+    class LateNews(Tape):
+        def close(self):
+            super().close()
+            self.lose("it ended")
+
+    def scenario(sim):
+        player, tape, _ = playing(sim, LateNews(sim))
+        other = Tape(sim)
+        sim.sleep(1)
+        player.stop()
+        player.use(other)
+        player._deliver_rest()
+        assert (tape.opened, other.opened) == (1, 0)
+        assert player.statistics().losses == 0
+
+    explore(scenario, 10)
+
+
 def test_a_lost_device_is_replaced_and_comes_back(caplog):
     def scenario(sim):
         player, tape, log = playing(sim)

@@ -24,7 +24,9 @@ _STALL = 5.0  # seconds; a device under PulseAudio may take two until it pulls f
 class Output:
     """Keeps one sink pulling from `fill`, whatever becomes of the device.
 
-    Thread safety: `open`, `lose`, `tend` and `close` by one thread at a time; the rest by any.
+    Thread safety: `open`, `use`, `lose`, `tend`, `close` by one thread at a time; the rest by any.
+
+    Lifetime: `open`, then `close`, after which nothing is opened any more.
 
     Args:
         sink: The one that is wanted.
@@ -59,6 +61,7 @@ class Output:
         self._opened_at = -math.inf  # when the device last came back
         self._retry_at: float | None = None
         self._retry_delay = _FIRST_RETRY
+        self._closed = False
         self.losses = 0
 
     @property
@@ -94,9 +97,18 @@ class Output:
         except SinkError as error:
             self._fall_back(str(error))
 
+    def use(self, sink: Sink) -> None:
+        """Play on `sink` from now on; the sound that is heard goes on there."""
+        if self._closed:
+            return
+        before, self._wanted = self._active, sink
+        self._retry_at, self._retry_delay = None, _FIRST_RETRY
+        before.close()
+        self.open()
+
     def lose(self, sink: Sink, why: str) -> None:
         """Go on elsewhere, unless `sink` is not the one that plays."""
-        if sink is self._active:
+        if sink is self._active and not self._closed:
             self.losses += 1
             sink.close()
             self._note_how_long_it_played()
@@ -120,6 +132,7 @@ class Output:
 
     def close(self) -> None:
         """Close what is open."""
+        self._closed = True
         self._retry_at = None
         self._active.close()
 

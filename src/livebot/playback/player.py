@@ -312,6 +312,14 @@ class AudioPlayer:
             raise ValueError(f"volume must be from 0 to 1, not {volume!r}")
         self._programme.set_gain(volume=volume)
 
+    def use(self, sink: Sink) -> None:
+        """Play on another device or into another file, soon after this call.
+
+        A `sink` that cannot be opened is treated as a device that went away: the fallback plays
+        until it can.
+        """
+        self._news.put(("use", sink))
+
     def statistics(self) -> PlayerStatistics:
         """Counts, delays and state now."""
         paused, muted, volume = self._programme.controls
@@ -364,6 +372,8 @@ class AudioPlayer:
             case ("lost", sink, why):
                 self._output.lose(sink, why)
                 self._programme.rewind()
+            case ("use", sink):
+                self._output.use(sink)
             case (what, Sounding() as sounding):
                 self._deliver(sounding, what)
             case _:
