@@ -5,6 +5,7 @@
 * `_levels`: how bad a reading is, with hysteresis.
 * `_governor`: `Governor`, which changes the sizes of pools and caches.
 * `_monitor`: `ResourceMonitor`, the thread that samples and tells.
+* `_watchdog`: `Watchdog`, which says who gives no sign of life, and where it stands.
 """
 
 from threadkit._monitor._forecast import Forecast
@@ -17,6 +18,7 @@ from threadkit._monitor._governor import (
 from threadkit._monitor._levels import ResourceChange, ResourceLevel, Watch
 from threadkit._monitor._monitor import MonitorStatistics, ResourceMonitor, ResourceSample
 from threadkit._monitor._readings import Reading, SystemReadings
+from threadkit._monitor._watchdog import Stall, Watchdog, WatchdogStatistics
 
 __all__ = [
     "Forecast",
@@ -30,6 +32,9 @@ __all__ = [
     "ResourceMonitor",
     "ResourceSample",
     "Stabiliser",
+    "Stall",
     "SystemReadings",
     "Watch",
+    "Watchdog",
+    "WatchdogStatistics",
 ]
