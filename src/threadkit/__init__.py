@@ -11,7 +11,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_futures`: the light Future that pools hand out.
 * `_pool`: DynamicThreadPool, the executor whose number of threads follows the work.
 * `_platform`: the only room that asks what platform this is.
-* `_monitor`: ResourceMonitor, which sees a resource's end coming, and Governor, which acts on it; Watchdog.
+* `_monitor`: ResourceMonitor sees a resource's end coming, Governor acts on it; and Watchdog.
 * `_components`: ComponentManager, which starts parts in order and stops them in reverse.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
 """
