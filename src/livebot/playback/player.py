@@ -115,6 +115,17 @@ class PlayerStatistics:
 class AudioPlayer:
     """Plays sounds one after another, in the order of their sequence numbers.
 
+        >>> from types import SimpleNamespace
+        >>> from livebot.playback import NullSink
+        >>> beep = SimpleNamespace(pcm=bytes([1, 1]) * 2205, sample_rate=22050, text="beep")
+        >>> player = AudioPlayer(NullSink())
+        >>> player.start()
+        >>> player.play(1, beep), player.play(0, None)    # number 0 failed
+        (True, True)
+        >>> player.wait_idle(timeout=10)
+        True
+        >>> player.stop()
+
     A number that comes with None (the text failed, or was empty) still advances the sequence. A
     number that does not come at all holds the others up for `patience` seconds, then its turn is
     given up. Among sounds whose turn has come, the lowest `priority` number goes first.
