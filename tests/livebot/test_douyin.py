@@ -262,6 +262,23 @@ def test_stop_wakes_a_read_and_the_keeper(listener, open_room):
     assert source.state is FeedState.STOPPED
 
 
+def test_it_may_be_stopped_by_whom_it_tells(listener, open_room):
+    emit, made, stopped = listener.emit, threading.Event(), threading.Event()
+
+    def emit_and_stop(event):
+        emit(event)
+        assert made.wait(WITHIN)
+        source.stop()
+        stopped.set()
+
+    listener.emit = emit_and_stop
+    _, source = open_room(chats(10), speed=0.001)
+    made.set()
+    assert stopped.wait(WITHIN)
+    listener.wait_state(FeedState.STOPPED)
+    assert len(listener.events) == 1
+
+
 def test_it_can_be_started_again_after_a_stop(listener, open_room):
     _, source = open_room(chats(10), speed=0.001)
     listener.wait_events(1)

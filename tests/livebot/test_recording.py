@@ -260,6 +260,20 @@ def test_a_replay_can_be_stepped():
     assert [event.id for event in heard] == ["1", "2", "3"]
 
 
+def test_a_replay_may_be_stopped_by_whom_it_tells():
+    stopped = threading.Event()
+
+    def emit(event):
+        source.stop()
+        stopped.set()
+
+    source = ReplaySource(likes(0.0, 3600.0), emit=emit)
+    source.start()
+    assert stopped.wait(WITHIN)
+    source.stop()
+    assert source.state is FeedState.STOPPED
+
+
 def test_a_replay_counts_what_emit_refuses():
     def emit(event):
         raise RuntimeError("full")

@@ -175,8 +175,9 @@ class Moderator:
 
     def rank(self, event: Event) -> int:
         """The priority `event` would get, 0 to 3, at little cost: for queues before the verdict."""
-        rules, filter_ = self._rules, self._filter
-        return _rank(event, rules, filter_)[0]
+        # Two plain reads without the lock: should an update come between them, one event is ranked
+        # by a mixture, and nothing else follows from it.
+        return _rank(event, self._rules, self._filter)[0]
 
     def consider(self, event: Event, tag: object = None) -> Verdict:
         """What becomes of `event`.

@@ -26,8 +26,8 @@ _REMEMBERED = 4096  # ids; a reconnected server repeats fifteen messages or so
 class Feed:
     """Base of the sources: subclasses say what a message means.
 
-    Thread safety: any thread may start and stop it and read its statistics. `emit` and `on_state`
-    are called on the feed's own thread, one call at a time.
+    Thread safety: any thread may start and stop it, one at a time, and read its statistics. `emit`
+    and `on_state` are called on the feed's own thread, one call at a time; they may call `stop`.
 
     Lifetime: whoever starts it stops it. It may be started again after a stop; the counts go on.
 

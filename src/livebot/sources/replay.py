@@ -89,14 +89,14 @@ class ReplaySource:
         self._thread.start()
 
     def stop(self, ctx: object = None) -> None:
-        """End it, in the middle of a pause too. Blocks: as long as `emit` does.
+        """End it, in the middle of a pause too. `emit` may call it. Blocks: as long as `emit` does.
 
         Args:
             ctx: A ComponentManager's context; not needed.
         """
         del ctx
         self._stopping.set()
-        if self._thread is not None:
+        if self._thread is not None and self._thread.ident != self._runtime.get_ident():
             self._thread.join()
 
     def step(self, count: int = 1) -> int:
