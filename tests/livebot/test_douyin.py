@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -100,11 +101,21 @@ def test_the_shipped_room_arrives_whole_in_order_and_ends(listener, open_room):
     assert isinstance(listener.events[-1], Control)
     assert listener.events[-1].ended
     source.stop()
-    statistics, served = source.statistics(), simulator.statistics()
+    served = everything_read(simulator)
+    statistics = source.statistics()
     assert statistics.decoded == served.sent == dict(Counter(e.kind for e in listener.events))
     assert statistics.acks == served.acked == served.responses == statistics.frames
     assert served.protocol_errors == 0
     assert len(room) >= 500
+
+
+def everything_read(simulator):
+    """The server's statistics once it has seen the client leave; a socket gives no other sign."""
+    deadline = time.monotonic() + WITHIN
+    while simulator.statistics().watching:
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.005)
+    return simulator.statistics()
 
 
 def test_what_a_viewer_says_arrives_unchanged(listener, open_room):
