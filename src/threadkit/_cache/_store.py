@@ -80,6 +80,7 @@ class Store(Generic[K, V]):
         "_entry_class",
         "_evict_order",
         "_evicted",
+        "_evicted_odometer",
         "_get_ident",
         "_grace",
         "_hits",
@@ -147,7 +148,9 @@ class Store(Generic[K, V]):
         self._odometer = Odometer()
         self._hits = self._odometer.start
         self._misses: int = 0
-        self._evicted = self._replaced = 0  # without the lock
+        self._evicted_odometer = Odometer()
+        self._evicted = self._evicted_odometer.start  # by puts without the lock
+        self._replaced = 0  # by puts without the lock
 
         # Guards everything below, and every change of `_entries` but those `put` explains. Held
         # for bookkeeping; an eviction may sort a slice. Never held across loaders, weighers,
@@ -516,7 +519,7 @@ class Store(Generic[K, V]):
 
     def _removal_counts(self) -> dict[str, int]:
         counts = {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
-        counts[RemovalCause.EVICTED.value] += self._evicted
+        counts[RemovalCause.EVICTED.value] += self._evicted_odometer.read(self._evicted)
         counts[RemovalCause.REPLACED.value] += self._replaced
         return counts
 

@@ -250,7 +250,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                     popped = entries.pop(victim.key, None)
                     if popped is victim:
                         victim.fresh_until = DEAD
-                        self._evicted += 1
+                        self._evicted = self._evicted.next
                         if not self._in_debt:
                             return
                     elif popped is not None:
