@@ -928,7 +928,7 @@ def test_a_worker_that_parks_without_a_second_look_is_found(monkeypatch):
 
     monkeypatch.setattr("threadkit._pool._worker._rest", rest)
     with pytest.raises(ScheduleFailed):
-        explore(one_worker_keeps_the_order, 300, preempt=PREEMPT)
+        explore(one_worker_keeps_the_order, 300, preempt=[rest])
 
 
 def test_a_backlog_that_is_looked_at_and_then_taken_from_is_found(monkeypatch):
