@@ -104,42 +104,29 @@ class Origin(Protocol):
 class _Condition:
     """What `Future`, `wait()` and `as_completed()` use of a condition, at a fifth of its cost.
 
-    Waiters are raw locks, all woken at once when the future is done.
+    Itself the lock. Waiters are raw locks, all woken at once when the future is done.
     """
 
-    __slots__ = (
-        "_new_lock",
-        "acquire",
-        "callbacks",
-        "cancel_requested",
-        "locks",
-        "release",
-        "waiters",
-    )
+    if not TYPE_CHECKING:
+        __slots__ = ()  # the fields are the subclasses', for a lock in C has no room for them
+    else:
+        locks: list[Lock]
+        waiters: list[Any]  # of wait() and as_completed()
+        callbacks: list[Callable[[Any], object]]
+        cancel_requested: bool
+        _new_lock: Callable[..., Any]
 
-    def __init__(self, new_lock: Callable[[], Lock], new_rlock: Callable[[], Lock]) -> None:
-        lock = new_rlock()
-        self.acquire = lock.acquire
-        self.release = lock.release
-        self._new_lock = new_lock
-        self.locks: list[Lock] = []
-        self.waiters: list[Any] = []  # of wait() and as_completed()
-        self.callbacks: list[Callable[[Any], object]] = []
-        self.cancel_requested = False
+        acquire: Callable[..., bool]
+        release: Callable[[], None]
 
-    def __enter__(self) -> bool:
-        return self.acquire()
+        def __enter__(self) -> bool:
+            return True
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
-
-    def add_lock(self, lock: Lock) -> None:
-        """Count a lone waiter of before in."""
-        self.locks.append(lock)
+        def __exit__(self, *exc_info: object) -> None: ...
 
     def wait(self, timeout: float | None = None) -> bool:
         """Release, sleep until the future is done or `timeout` seconds passed, take it again."""
-        lock = self._new_lock()
+        lock: Lock = self._new_lock()
         lock.acquire()
         self.locks.append(lock)
         self.release()
@@ -162,6 +149,25 @@ class _Condition:
         """Wake every waiter: what they wait for is the same, and happens once."""
         del n
         self.notify_all()
+
+
+_FIELDS = ("callbacks", "cancel_requested", "locks", "waiters")
+
+
+_RLock: Any = _thread.RLock  # Any, because stubs call it final, which it is not
+
+
+class _RealCondition(_Condition, _RLock):  # type: ignore[misc]
+    """A condition that is a lock of the standard library, so that its methods are C."""
+
+    __slots__ = _FIELDS
+    _new_lock = staticmethod(_thread.allocate_lock)
+
+    def __init__(self) -> None:
+        self.locks = []
+        self.waiters = []
+        self.callbacks = []
+        self.cancel_requested = False
 
 
 class Future(concurrent.futures.Future[T]):
@@ -204,7 +210,7 @@ class Future(concurrent.futures.Future[T]):
     # Any, because a type checker would take a callable in the class for a method.
     _publish: ClassVar[Any] = threading.RLock()
     _new_lock: ClassVar[Any] = staticmethod(_thread.allocate_lock)
-    _new_rlock: ClassVar[Any] = staticmethod(threading.RLock)
+    _new_condition: ClassVar[Any] = _RealCondition
 
     def __init__(self) -> None:
         self._state = PENDING
@@ -225,17 +231,17 @@ class Future(concurrent.futures.Future[T]):
     @property
     def _condition(self) -> _Condition:  # type: ignore[override]
         cond = self._cond
-        if type(cond) is _Condition:
+        if isinstance(cond, _Condition):
             return cond
-        fresh = _Condition(self._new_lock, self._new_rlock)
+        fresh: _Condition = self._new_condition()
         with self._publish_lock():
             cond = self._cond
-            if type(cond) is _Condition:  # another thread was faster
+            if isinstance(cond, _Condition):  # another thread was faster
                 return cond
             if type(cond) is list:
                 fresh.callbacks = cond  # pyright: ignore[reportUnknownMemberType]
             elif cond is not None:
-                fresh.add_lock(cond)
+                fresh.locks.append(cond)
             self._cond = fresh
         return fresh
 
@@ -243,7 +249,7 @@ class Future(concurrent.futures.Future[T]):
     def _waiters(self) -> list[Any]:  # type: ignore[override]
         """Touched by wait() and as_completed() when they are about to wait, and afterwards."""
         cond = self._cond
-        if type(cond) is not _Condition:
+        if not isinstance(cond, _Condition):
             cond = self._condition
         worker = getattr(here, "worker", None)
         if worker is not None and self._is_of(worker) and self._state not in _DONE_STATES:
@@ -263,7 +269,7 @@ class Future(concurrent.futures.Future[T]):
     def _claim(self) -> bool:
         """Whether the task is to be run, for a worker that took the work out and saw `_cond`."""
         cond = self._cond
-        if type(cond) is not _Condition:
+        if not isinstance(cond, _Condition):
             return True  # only waiters: whoever cancels makes a condition first
         with cond:
             if self._state != PENDING:
@@ -278,15 +284,15 @@ class Future(concurrent.futures.Future[T]):
         `seconds` are added to `runs` just before anybody can see that it ended this way.
         """
         cond = self._cond
-        if type(cond) is not _Condition:
+        if not isinstance(cond, _Condition):
             with self._publish_lock():
                 cond = self._cond
-                if type(cond) is not _Condition:
+                if not isinstance(cond, _Condition):
                     runs.append(seconds)
                     self._result = value
                     self._state = FINISHED
                     self._cond = None
-        if type(cond) is not _Condition:
+        if not isinstance(cond, _Condition):
             self._wake(cond)
             return True
         with cond:
@@ -567,11 +573,30 @@ def future_type(runtime: Runtime) -> type[Future[Any]]:
     if runtime is REAL:
         return cast("type[Future[Any]]", _PoolFuture if GIL else _StripedFuture)
 
+    class RuntimeCondition(_Condition):
+        __slots__ = (*_FIELDS, "acquire", "release")
+        _new_lock = staticmethod(runtime.lock)
+
+        def __init__(self) -> None:
+            lock = runtime.rlock()
+            self.acquire = lock.acquire
+            self.release = lock.release
+            self.locks = []
+            self.waiters = []
+            self.callbacks = []
+            self.cancel_requested = False
+
+        def __enter__(self) -> bool:
+            return self.acquire()
+
+        def __exit__(self, *exc_info: object) -> None:
+            self.release()
+
     class RuntimeFuture(Future[Any]):
         __slots__ = ()
         _publish = runtime.rlock()
         _new_lock = staticmethod(runtime.lock)
-        _new_rlock = staticmethod(runtime.rlock)
+        _new_condition = RuntimeCondition
 
     RuntimeFuture.__name__ = "Future"
     return cast("type[Future[Any]]", RuntimeFuture)

@@ -282,7 +282,7 @@ class Task:
     def _reason(self) -> BaseException | None:
         future = self._future
         cond = None if future is None else future._cond
-        if future is None or type(cond) is not _Condition:
+        if future is None or not isinstance(cond, _Condition):
             return None
         if future._exception is not None:
             return future._exception
