@@ -24,7 +24,7 @@ class Faults:
             nothing more and answers nothing, until the client leaves it.
         repeat: Share of the messages that are sent twice.
         malformed: Share of the responses before which rubbish is sent.
-        truncated: Share of the responses before which their own first half is sent.
+        truncated: Share of the responses before which their own first three quarters are sent.
         bombs: Share of the responses before which a gzip bomb is sent.
         read_bytes_per_second: How fast the server reads, None for as fast as it can.
         refused: How many connections are answered with HTTP 503 before the first is taken.

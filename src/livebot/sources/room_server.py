@@ -219,7 +219,7 @@ class RoomServer:
             viewer.send(b"\x07" + self._random.randbytes(40))  # no field has wire type 7
         if self._random.random() < self._faults.truncated:
             self._log.count("truncated")
-            viewer.send(frame[: len(frame) // 2])
+            viewer.send(frame[: -(len(frame) // 4)])  # inside the payload, which comes last
         if self._random.random() < self._faults.bombs:
             self._log.count("bombs")
             viewer.send(bomb())
