@@ -142,7 +142,7 @@ class MessageQueue(Generic[T]):
         # Guards every field below it, to the blank line. Held for bookkeeping: O(levels), and where
         # an entry in the middle is merged, cancelled or moved, a bisection and a shift of its
         # level. Never held across merge, on_drop, a finalizer of an item, a wake-up or a wait; keys
-        # are hashed and compared under it. `put` and `get` take it with
+        # are hashed and compared under it. `_put_now` and `_get_now` take it by
         # `acquire` and `try`, at half the cost of `with`: an exception that a signal handler raises
         # exactly between the two lines would leave it taken, as it would in queue.Queue, whose
         # conditions are entered by a Python function.
@@ -206,37 +206,16 @@ class MessageQueue(Generic[T]):
         lifetime = self._lifetime if ttl is None else _checked_ttl(ttl)
         if timeout is not None:
             _check_timeout(timeout)
-        lock, store, getter = self._lock, self._store, None
-        lock.acquire()
-        try:
-            simple = store.count < self._limit and (key is None or key not in store.by_key)
-            if simple:
-                store.push(item, priority, lifetime, key)
-                if self._waiting_getters:
-                    getter = self._getters.next_locked()
-        finally:
-            lock.release()
-        if getter is not None:
-            self._getters.wake(getter)
-        if not simple:
-            self._put_unusual(item, priority, lifetime, key, timeout)
-
-    def _put_unusual(
-        self, item: T, level: int, lifetime: float, key: Hashable, timeout: float | None
-    ) -> None:
-        """`put` where the queue is full or closed, or an item with this key waits."""
-        attempt = partial(self._offer, item, level, lifetime, key)
-        timeout = 0 if self.overflow == "reject" else timeout
-        if self._putters.block(attempt, timeout) is NOTHING:
-            raise self._full()
+        if not self._put_now(item, priority, lifetime, key):
+            attempt = partial(self._offer, item, priority, lifetime, key)
+            if self._putters.block(attempt, self._patience(timeout)) is NOTHING:
+                raise self._full()
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
     ) -> None:
         """`put` that raises QueueFull where that would wait."""
-        lifetime = self._check_put(priority, ttl, None)
-        if self._offer(item, priority, lifetime, key) is NOTHING:
-            raise self._full()
+        self.put(item, priority, ttl=ttl, key=key, timeout=0)
 
     async def aput(
         self,
@@ -249,10 +228,9 @@ class MessageQueue(Generic[T]):
     ) -> None:
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
         lifetime = self._check_put(priority, ttl, timeout)
-        attempt = partial(self._offer, item, priority, lifetime, key)
-        if attempt() is NOTHING:
-            timeout = 0 if self.overflow == "reject" else timeout
-            if await self._putters.suspend(attempt, timeout) is NOTHING:
+        if not self._put_now(item, priority, lifetime, key):
+            attempt = partial(self._offer, item, priority, lifetime, key)
+            if await self._putters.suspend(attempt, self._patience(timeout)) is NOTHING:
                 raise self._full()
 
     def put_from_signal(self, item: T, priority: int = 0, *, ttl: float | None = None) -> None:
@@ -269,6 +247,26 @@ class MessageQueue(Generic[T]):
         self._signalled = True
         self._inbox.put((item, priority, lifetime))
         self._admit_signalled(in_handler=True)
+
+    def _put_now(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
+        """Put the item if there is room, and nothing to merge it with; False: see `_offer`."""
+        lock, store, getter = self._lock, self._store, None
+        lock.acquire()
+        try:
+            is_in = store.count < self._limit and (key is None or key not in store.by_key)
+            if is_in:
+                store.push(item, level, lifetime, key)
+                if self._waiting_getters:
+                    getter = self._getters.next_locked()
+        finally:
+            lock.release()
+        if getter is not None:
+            self._getters.wake(getter)
+        return is_in
+
+    def _patience(self, timeout: float | None) -> float | None:
+        """Seconds a put that finds no room waits for some."""
+        return 0 if self.overflow == "reject" else timeout
 
     def _offer(
         self,
@@ -367,31 +365,16 @@ class MessageQueue(Generic[T]):
         """
         if timeout is not None:
             _check_timeout(timeout)
-        lock, store, after = self._lock, self._store, None
-        lock.acquire()
-        try:
-            item = store.pop()
-            if self._waiting_putters or self._waiting_joiners or store.dropped:
-                after = self._settle_locked()
-        finally:
-            lock.release()
-        if after is not None or self._signalled:
-            self._act(after)
-        return self._get_unusual(timeout) if item is NOTHING else item
-
-    def _get_unusual(self, timeout: float | None) -> T:
-        """`get` where the queue is empty."""
-        item = self._getters.block(self._take, timeout)
+        item = self._get_now()
         if item is NOTHING:
-            raise QueueEmpty(component=self.name)
+            item = self._getters.block(self._take, timeout)
+            if item is NOTHING:
+                raise QueueEmpty(component=self.name)
         return item
 
     def get_nowait(self) -> T:
         """`get` that raises QueueEmpty where that would wait."""
-        item = self._take()
-        if item is NOTHING:
-            raise QueueEmpty(component=self.name)
-        return item
+        return self.get(timeout=0)
 
     async def aget(self, timeout: float | None = None) -> T:
         """`get` for coroutines. Cancelled while it waits, it has taken nothing.
@@ -400,7 +383,7 @@ class MessageQueue(Generic[T]):
         """
         if timeout is not None:
             _check_timeout(timeout)
-        item = self._take()
+        item = self._get_now()
         if item is NOTHING:
             item = await self._getters.suspend(self._take, timeout)
             if item is NOTHING:
@@ -424,6 +407,20 @@ class MessageQueue(Generic[T]):
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n!r}")
         return self._take_some(n) or [self.get(timeout), *self._take_some(n - 1)]
+
+    def _get_now(self) -> T | _Nothing:
+        """Take the next item; NOTHING: see `_take`."""
+        lock, store, after = self._lock, self._store, None
+        lock.acquire()
+        try:
+            item = store.pop()
+            if self._waiting_putters or self._waiting_joiners or store.dropped:
+                after = self._settle_locked()
+        finally:
+            lock.release()
+        if after is not None or self._signalled:
+            self._act(after)
+        return item
 
     def _take(self, waiter: Waiter | None = None) -> T | _Nothing:
         """Take the next item. NOTHING: there is none, and `waiter` stands in line."""
