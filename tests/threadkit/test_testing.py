@@ -280,8 +280,13 @@ def test_an_interrupt_ends_the_run_and_its_threads():
         sim.thread(interrupt).start()
         sim.event().wait()
 
-    with pytest.raises(KeyboardInterrupt):
-        sim.run(scenario)
+    # A job in the background is started with the signal ignored.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            sim.run(scenario)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert threading.active_count() == before
 
 
