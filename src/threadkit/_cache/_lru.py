@@ -74,7 +74,7 @@ class LruOrder:
                     if entry.touched_at <= as_of and entry.fresh_until != DEAD:
                         return entry
             if self._todo:
-                self._deal()
+                self._deal() if self._buckets else self._plan_buckets()
                 return None
             if not self._buckets:
                 if self._begin():
@@ -97,22 +97,22 @@ class LruOrder:
         """Start a pass over all entries. False if that was it, and found some."""
         entries = list(self._entries())
         if not 0 < len(entries) <= 2 * SLICE:
-            self._plan_buckets(entries)
+            self.as_of = self._clock()
+            self._todo, self._dealt = entries, 0  # the next call goes on: copying was a slice
             return True
         oldest = _oldest_last(entries)
         self.as_of = oldest[0].touched_at  # whoever reads the clock from now on, reads more
         self.oldest = oldest
         return False
 
-    def _plan_buckets(self, entries: list[Entry]) -> None:
-        """Choose stamps that part `entries` into buckets of about one slice."""
-        self.as_of = self._clock()
+    def _plan_buckets(self) -> None:
+        """Choose stamps that part the entries into buckets of about one slice."""
+        entries = self._todo
         count = len(entries) // SLICE + 1
         step = max(1, len(entries) // (count * _SAMPLES))
         sample = sorted(entry.touched_at for entry in entries[::step])
         self._limits = sample[_SAMPLES - 1 :: _SAMPLES]
         self._buckets = [[] for _ in range(len(self._limits) + 1)]
-        self._todo, self._dealt = entries, 0
 
     def _deal(self) -> None:
         """Put the next slice into its buckets."""
