@@ -23,7 +23,8 @@ examples:
   livebot demo                                   listen to the recorded room
   livebot demo --seconds 30 --speed 4            half a minute, four times as fast
   livebot demo --wav out.wav --json out.json     into a file, with the account of every event
-  livebot init && livebot run                    write livebot.toml, then live in its room
+  livebot init                                   write livebot.toml: say there where the room is,
+  livebot run                                    then live in it
 """
 
 
@@ -39,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as exc:
         print(f"livebot: {exc}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").split(".")[0] in {"livebot", "threadkit"}:
+            raise
+        print(
+            f"livebot needs {exc.name}: python -m pip install 'threadkit[livebot]'", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell says of a program that Ctrl-C ended
     return code
 
 
@@ -244,8 +254,12 @@ def _live(
 def _check_writable(arguments: argparse.Namespace) -> None:
     """Fail now, not after half an hour."""
     for path in (arguments.wav, arguments.json):
-        if path is not None and not path.resolve().parent.is_dir():
+        if path is None:
+            continue
+        if not path.resolve().parent.is_dir():
             raise ValueError(f"cannot write {path}: there is no folder {path.resolve().parent}")
+        with path.open("ab"):
+            pass
 
 
 if __name__ == "__main__":

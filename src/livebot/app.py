@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from livebot.config import FeedSettings, ModelSettings, Settings
 from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
-from livebot.messages import Chat, Control, Event
+from livebot.messages import Chat, Event
 from livebot.moderation import Moderator, Outcome, Rules, Verdict
 from livebot.playback import AudioPlayer, Pace, PlayerStatistics, Utterance
 from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
@@ -25,6 +25,7 @@ from livebot.sources import (
     DouyinLiveSource,
     DouyinSource,
     Endpoint,
+    FeedState,
     SourceStatistics,
 )
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
@@ -47,6 +48,10 @@ from threadkit import (
 )
 
 __all__ = ["LiveBot", "Snapshot"]
+
+# Seconds the player waits for a sentence whose turn it is; longer than synthesis can take, with its
+# retry and the start of two workers.
+_PATIENCE = 90.0
 
 logger = logging.getLogger("livebot")
 
@@ -97,11 +102,13 @@ class LiveBot:
         self._runtime = runtime
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
+        self._refused_by_room = False
         self.manager = ComponentManager("livebot", runtime=runtime)
         self.errors = ErrorLog("livebot", runtime=runtime)
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
         self._moderator = Moderator(_rules(settings), announce=self._judged, runtime=runtime)
         self._templates = TemplateWriter(settings.replies)
+        self._model_settings = settings.model
         self._model = self._model_writer(settings.model)
         self._messages: MessageQueue[Entry] = MessageQueue(
             maxsize=pipeline.message_queue_size,
@@ -132,11 +139,12 @@ class LiveBot:
             device=voice.device,
             rest=voice.rest,
             subtitles=voice.subtitles,
+            patience=_PATIENCE,
             on_played=self._played,
             runtime=runtime,
         )
         self._player.set_volume(voice.volume)
-        self._source = _source(url, settings.feed, self._receive, runtime)
+        self._source = _source(url, settings.feed, self._receive, self._feed_changed, runtime)
         self._wire(settings, [*feed_needs])
 
     def _rate(self) -> int:
@@ -164,9 +172,11 @@ class LiveBot:
         self._model_pool = self._pool(
             "model", parallel, needs=["combos"], queue_limit=parallel, overflow="reject"
         )
+        # Stopped before its pool, so that no worker is left waiting for the model.
+        manager.add("answers", _Closing(self._close_model), needs=["model"])
         workers = settings.pipeline.processing_workers
         self._processing = self._pool(
-            "processing", workers, needs=["model"], queue_limit=4 * workers, overflow="block"
+            "processing", workers, needs=["answers"], queue_limit=4 * workers, overflow="block"
         )
         manager.add("messages", self._handler(settings), needs=["processing"])
         manager.add("source", self._source, needs=["messages", *feed_needs])
@@ -195,26 +205,36 @@ class LiveBot:
             runtime=self._runtime,
         )
 
+    def _close_model(self) -> None:
+        if self._model is not None:
+            self._model.close()
+
     def update(self, settings: Settings) -> None:
         """Use what can change while the bot runs: moderation, replies, the model, the volume.
+
+        Another model begins with fresh counts, and answers under way of the old one are cut off.
+        `model.parallel` and `model.stall` are fixed.
 
         Raises:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
         self._moderator.update(_rules(settings))
         self._templates.update(settings.replies)
-        self._model = self._model_writer(settings.model)
+        if settings.model != self._model_settings:
+            self._close_model()
+            self._model_settings = settings.model
+            self._model = self._model_writer(settings.model)
         self._player.set_volume(settings.voice.volume)
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
 
         Returns:
-            The exit code: 0 after an orderly stop.
+            The exit code: 0 after an orderly stop, 1 when the room refused us.
         """
         if seconds is not None:
             self.manager.add("clock", _Clock(seconds, self.manager.request_stop))
-        return self.manager.run(grace=grace)
+        return self.manager.run(grace=grace) or int(self._refused_by_room)
 
     def snapshot(self) -> Snapshot:
         """What every part says of itself now."""
@@ -234,15 +254,20 @@ class LiveBot:
         """On the WebSocket thread: only counts and queues, so that pings are answered in time."""
         if not event.speakable:
             self._ledger.ignore(event)
-            if isinstance(event, Control) and event.ended:
-                self._broadcast_ended = True
-                self._settled()
             return
         entry = self._ledger.admit(event)
         try:
             self._messages.put_nowait(entry, self._moderator.rank(event))
         except QueueClosed:
             self._refused(entry)
+
+    def _feed_changed(self, state: FeedState, sentence: str) -> None:
+        """On the source's thread: after its last state nothing more will come."""
+        if state in (FeedState.ENDED, FeedState.REFUSED):
+            self._refused_by_room = state is FeedState.REFUSED
+            self._broadcast_ended = True
+            self._moderator.flush()
+            self._settled()
 
     def _refused(self, entry: Entry) -> None:
         self._ledger.drop(entry, "stopping")
@@ -341,7 +366,11 @@ class LiveBot:
             self._player.play(number, None)
             self._ended(entry, f"speech: {reason}")
             return
-        self._player.play(number, speech, event_at=entry.event.received_at, tag=entry)
+        taken = self._player.play(number, speech, event_at=entry.event.received_at, tag=entry)
+        if not speech.pcm:
+            self._ended(entry, "speech: empty audio")
+        elif not taken and not self._voice.stopping:
+            self._ended(entry, "voice: late")
 
     def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
         """On the player's thread, after a sentence ended, one way or another."""
@@ -436,6 +465,7 @@ def _source(
     url: str | Callable[[], Endpoint],
     feed: FeedSettings,
     emit: Callable[[Event], None],
+    on_state: Callable[[FeedState, str], None],
     runtime: Runtime,
 ) -> Feed:
     """The reader of the feed. A callable says its own headers."""
@@ -445,7 +475,9 @@ def _source(
         "douyin_live": DouyinLiveSource,
     }
     headers = feed.headers if isinstance(url, str) else None
-    source: Feed = made_by[feed.kind](url, headers=headers, emit=emit, runtime=runtime)
+    source: Feed = made_by[feed.kind](
+        url, headers=headers, emit=emit, on_state=on_state, runtime=runtime
+    )
     return source
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,12 +14,15 @@ from threadkit import (
     Context,
     DynamicThreadPool,
     MessageQueue,
+    PoolClosed,
     QueueClosed,
     QueueEmpty,
     Runtime,
 )
 
 __all__ = ["AsyncMessageHandler", "Handler", "MessageHandler", "VoiceStage"]
+
+logger = logging.getLogger("livebot")
 
 Work = Callable[[Entry], None]
 
@@ -75,7 +79,7 @@ class MessageHandler:
                 return
             try:
                 self._pool.submit(self._work, entry)
-            except RuntimeError:
+            except PoolClosed:
                 self._refused(entry)
 
 
@@ -153,8 +157,10 @@ class AsyncMessageHandler:
     async def _look_after(self, entry: Entry) -> None:
         try:
             await self._pool.run(self._work, entry)
-        except (RuntimeError, asyncio.CancelledError):  # the pool is stopping
+        except (PoolClosed, asyncio.CancelledError):  # the pool is stopping
             self._refused(entry)
+        except Exception:
+            logger.exception("the work on %s failed", entry.event.id)
 
 
 class VoiceStage:
@@ -194,6 +200,8 @@ class VoiceStage:
         self._room: Any = runtime.simple_queue()  # one True for each sentence that may be taken
         for _ in range(lookahead):
             self._room.put(True)
+        self._current: Entry | None = None  # whose sentences are being taken
+        self.stopping = False
         self._thread = runtime.thread(self._run, name="livebot-voice")
 
     def next(self) -> None:
@@ -204,8 +212,17 @@ class VoiceStage:
         self._thread.start()
 
     def stop(self, ctx: Context, /) -> None:
+        """Take nothing more, also of the entry in hand, however slowly it is being written.
+
+        Its sentences are closed by whoever comes second of `stop` and the stage's thread: one sets
+        the flag and then looks for an entry, the other shows its entry and then looks at the flag.
+        """
+        self.stopping = True
         self._queue.close(drain=False)
         self._room.put(False)
+        current = self._current
+        if current is not None:
+            current.sentences.close(drain=False)
         self._thread.join()
 
     def _run(self) -> None:
@@ -220,7 +237,8 @@ class VoiceStage:
     def _speak_all(self, entry: Entry) -> bool:
         """Hand on every sentence of `entry`, into the room the caller took; False to stop."""
         has_room = True
-        while True:
+        self._current = entry
+        while not self.stopping:
             try:
                 sentence = entry.sentences.get(timeout=self._stall)
             except (QueueClosed, QueueEmpty):
@@ -230,6 +248,8 @@ class VoiceStage:
             has_room = False
             self._speak(next(self._numbers), entry, sentence)
         entry.sentences.close(drain=False)
+        if self.stopping:
+            return False  # it stays pending: the bot was stopped before its end
         self._complete(entry)
         if has_room:
             self._room.put(True)

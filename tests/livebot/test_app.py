@@ -158,16 +158,69 @@ def test_both_handlers_keep_the_books_in_a_flood(live, handler):
     assert seen.spoken >= 3
 
 
-def test_rules_and_replies_change_while_the_bot_runs(live):
-    bot, _ = live(room("你好"))
+def test_rules_and_replies_change_while_the_bot_runs(live, caplog):
+    bot, _ = live([(0.0, chat(1, "你好")), (20.0, chat(2, "再见")), (20.0, chat(3, "加微信"))])
     changed = Settings.model_validate(
-        {"replies": {"chat": ["{name}"]}, "voice": {"volume": 0.5}, "moderation": {"big_gift": 1}}
+        {
+            "replies": {"chat": ["{name}"]},
+            "voice": {"volume": 0.5},
+            "moderation": {"blocked_words": ["微信"]},
+        }
     )
-    bot.update(changed)
-    assert bot.run() == 0
+    bot._player._on_started = lambda utterance: bot.update(changed)
+    with caplog.at_level(logging.INFO):
+        assert bot.run() == 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line for line in lines if line.startswith("said")] == ["said: 甲说，你好", "said: 甲"]
+    assert books(bot).dropped == {"blocked_word": 1}
     assert bot.snapshot().player.volume == 0.5
+
+
+def test_a_rule_that_makes_no_sense_changes_nothing(live):
+    bot, _ = live(room("你好"))
     with pytest.raises(ValueError, match="does not compile"):
         bot.update(Settings.model_validate({"moderation": {"blocked_patterns": ["("]}}))
+
+
+def test_a_model_is_kept_unless_its_own_settings_change(live):
+    with ModelServer() as server:
+        model = {"base_url": server.url, "model": "m"}
+        bot, _ = live(room("你好"), model=model)
+        first = bot._model
+        bot.update(Settings.model_validate({"model": model, "voice": {"volume": 0.5}}))
+        assert bot._model is first
+        bot.update(Settings.model_validate({"model": {**model, "persona": "海盗"}}))
+        assert bot._model is not first
+        assert first._client.is_closed()
+        bot._close_model()
+
+
+def test_a_stop_in_the_middle_of_a_models_answer_waits_for_nobody(live):
+    with ModelServer("stall", pieces=("好的。",)) as server:
+        model = {"base_url": server.url, "model": "m", "stall": 300, "timeout": 300}
+        bot, _ = live(room("唱首歌吧"), model=model)
+        bot._player._on_started = lambda utterance: bot.manager.request_stop()
+        assert bot.run() == 0, bot.manager.report()
+        assert server.waiting.is_set(), "the server was still holding its answer back"
+        assert not server.let_go.is_set()
+
+
+def test_a_sentence_that_comes_too_late_is_dropped_and_gives_its_room_back(live, monkeypatch):
+    bot, _ = live(room("你好", "早上好", "再见"), voice={"lookahead": 1})
+    play = bot._player.play
+
+    def late_once(number, speech, **options):
+        return play(number, speech, **options) if number else not play(number, None)
+
+    monkeypatch.setattr(bot._player, "play", late_once)
+    assert bot.run() == 0
+    assert (books(bot).spoken, books(bot).dropped) == (2, {"voice: late": 1})
+
+
+def test_a_room_that_refuses_us_ends_the_bot_with_an_error(live):
+    bot, _ = live([*room("你好"), (60.0, chat(9, "再见"))], Faults(cut_every=1.0, cut_code=1008))
+    assert bot.run() == 1
+    assert books(bot).pending == 0
 
 
 def test_a_malformed_frame_costs_one_line_and_nothing_else(live, caplog):

@@ -119,3 +119,33 @@ def test_check_tries_everything_and_says_what_works(tmp_path, simulator):
     assert any("model" in line for line in lines)
     assert done.returncode == 0, done.stdout
     assert not any(line.startswith("FAILS") for line in lines)
+
+
+def test_an_account_that_cannot_be_written_is_told_before_the_work(tmp_path):
+    (tmp_path / "folder").mkdir()
+    done = livebot(tmp_path, "demo", "--json", "folder", "--wav", "out.wav")
+    assert done.returncode == 1
+    assert "folder" in done.stderr
+    assert "said" not in done.stderr
+
+
+def test_a_missing_package_is_named_with_the_way_to_install_it(tmp_path):
+    code = (
+        "import sys; sys.modules['pydantic'] = None; import livebot.__main__ as m;"
+        "sys.exit(m.main(['init']))"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "livebot needs pydantic: python -m pip install 'threadkit[livebot]'" in done.stderr
+
+
+def test_ctrl_c_before_anything_runs_is_no_accident(monkeypatch, capsys):
+    import livebot.__main__ as command_line
+
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "_demo", interrupted)
+    assert command_line.main(["demo"]) == 130
+    assert capsys.readouterr().err == ""

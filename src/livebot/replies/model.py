@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +99,10 @@ class ModelWriter:
         self._monotonic = runtime.monotonic
         self._circuit = Circuit(settings.failures, settings.cool_off, runtime=runtime)
         self._budget = Budget(settings.per_minute, runtime=runtime)
-        # Guards the counts below.
+        # Guards what is below; held for bookkeeping, never while the model is waited for.
         self._lock = runtime.lock()
+        self._closed = False
+        self._streams: list[Any] = []  # answers under way, to be cut off by `close`
         self._answers = 0
         self._sentences = 0
         self._failed: Counter[str] = Counter()
@@ -135,8 +139,27 @@ class ModelWriter:
             )
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Cut off the answers under way and give the connections back. Does not wait for them."""
+        with self._lock:
+            self._closed = True
+            streams = list(self._streams)
+        for stream in streams:
+            _cut_off(stream)
         self._client.close()
+
+    @contextlib.contextmanager
+    def _listening(self, stream: Any) -> Generator[None]:
+        """Keep `stream` where `close` finds it."""
+        with self._lock:
+            self._streams.append(stream)
+            closed = self._closed
+        try:
+            if closed:
+                raise ModelUnavailable("cancelled")
+            yield
+        finally:
+            with self._lock:
+                self._streams.remove(stream)
 
     def _guarded(self, event: Event, text: str, cancelled: Callable[[], bool]) -> Iterator[str]:
         """Ask only if circuit and budget allow it, and tell the circuit how it went."""
@@ -152,6 +175,8 @@ class ModelWriter:
             self._circuit.forgone()
             raise
         except Exception as exc:  # the client's own errors, and what it lets through of rubbish
+            if self._closed:
+                raise ModelUnavailable("cancelled") from exc
             self._circuit.failed()
             raise ModelUnavailable(_reason_of(exc), str(exc)[:200]) from exc
         except BaseException:  # nobody wants the rest
@@ -173,9 +198,9 @@ class ModelWriter:
             temperature=self._settings.temperature,
             stream=True,
         )
-        with stream:
+        with stream, self._listening(stream):
             for chunk in stream:
-                if cancelled():
+                if self._closed or cancelled():
                     raise ModelUnavailable("cancelled")
                 if self._monotonic() > deadline:
                     raise _ModelFault("too slow", f"more than {self._settings.timeout:g} s")
@@ -206,6 +231,15 @@ class ModelWriter:
 
 class _ModelFault(ModelUnavailable):
     """Raised when the model answers, but badly: the circuit counts it."""
+
+
+def _cut_off(stream: Any) -> None:
+    """Wake whoever reads `stream`: closing a socket does not, shutting it down does."""
+    connection = stream.response.extensions.get("network_stream")
+    sock = None if connection is None else connection.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _sentences(pieces: Iterator[str], cutter: SentenceCutter) -> Iterator[str]:
