@@ -108,7 +108,7 @@ class LiveBot:
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
         self._moderator = Moderator(_rules(settings), announce=self._judged, runtime=runtime)
         self._templates = TemplateWriter(settings.replies)
-        self._model_settings = settings.model
+        self._model_settings: ModelSettings = settings.model
         self._model = self._model_writer(settings.model)
         self._messages: MessageQueue[Entry] = MessageQueue(
             maxsize=pipeline.message_queue_size,

@@ -28,7 +28,7 @@ def ask():
         runtime=REAL,
         **settings,
     ):
-        settings = {"stall": 0.5, "timeout": 5, "failures": 2, **settings}
+        settings = {"stall": 20, "timeout": 20, "failures": 2, **settings}
         writer = ModelWriter(
             ModelSettings(base_url=server.url, model="m", **settings),
             api_key="secret-key",
@@ -80,7 +80,7 @@ def test_the_first_sentence_comes_while_the_rest_is_not_written(ask):
 )
 def test_a_failing_model_ends_the_answer_with_its_reason(ask, manner, heard, reason):
     with ModelServer(manner) as server:
-        writer, answer = ask(server)
+        writer, answer = ask(server, stall=0.5 if manner == "stall" else 20)
         assert answer() == (heard, reason)
     assert writer.statistics().failed == {reason: 1}
 
