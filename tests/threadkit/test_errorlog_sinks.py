@@ -382,6 +382,28 @@ class TestLogging:
         assert record.submitted_at.endswith("in bad_room")
         assert "submitted at " in caplog.text
 
+    def test_an_exception_still_in_flight_is_left_as_it_is(self, errors):
+        """It is raised on after it was recorded; neither story nor sink may rewind it."""
+        errors.add_sink(LoggingSink("in.flight"))
+        failures = []
+
+        def passes_on():
+            try:
+                bad_room()
+            except ValueError as exc:
+                failures.append(Failure(exc))
+                raise RuntimeError("room") from exc
+
+        exc = caught(passes_on).__cause__
+        exc.__traceback__ = caught(passes_on).__traceback__
+        exc.__context__ = context = KeyError("met on the way")
+        before = exc.__traceback__
+        errors.record(failures[0])
+        assert errors.flush(TIMEOUT)
+        assert sink_figures(errors).delivered == 1
+        assert exc.__traceback__ is before
+        assert exc.__context__ is context
+
     def test_the_worst_grade_is_critical(self, errors, caplog):
         errors.add_sink(LoggingSink("bot"))
         errors.record(SystemError("the interpreter is broken"))

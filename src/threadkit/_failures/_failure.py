@@ -159,11 +159,15 @@ class Failure:
 
     def restored(self) -> BaseException:
         """The exception as it was when the task ended, with a note saying where it came from."""
-        exc = self.exception
+        exc = self.annotated()
         exc.__traceback__ = self.traceback
         self._restore_links()
-        self._annotate()
         return exc
+
+    def annotated(self) -> BaseException:
+        """The exception with that note, else as it is: it may be on its way through a thread."""
+        self._annotate()
+        return self.exception
 
     def reraise(self) -> NoReturn:
         """Raise the exception as it was when the task ended.

@@ -63,10 +63,10 @@ class Story:
     __slots__ = ("_notes", "_report", "message")
 
     def __init__(self, failure: Failure) -> None:
-        exc = failure.restored()
+        exc = failure.annotated()
         self.message = message_of(failure)
         self._report = tracebacks.TracebackException(
-            type(exc), exc, exc.__traceback__, lookup_lines=False, compact=True
+            type(exc), exc, failure.traceback, lookup_lines=False, compact=True
         )
         self._notes = tuple(str(note) for note in getattr(exc, "__notes__", ()))
 

@@ -100,7 +100,7 @@ class LoggingSink:
         exc_info = None
         text = event.summary()
         if failure is not None:
-            exc = failure.restored()
+            exc = failure.annotated()
             exc_info = (type(exc), exc, failure.traceback)
             if sys.version_info < (3, 11):  # its formatters print no notes
                 text = "\n".join((text, *getattr(exc, "__notes__", ())))
