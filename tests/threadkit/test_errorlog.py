@@ -55,6 +55,27 @@ def module(source, name):
     return namespace
 
 
+class Odd(Exception):
+    """A foreign exception whose attributes mean something else, or raise."""
+
+    def __init__(self, task):
+        super().__init__("odd")
+        self.task = task
+
+    @property
+    def component(self):
+        raise RuntimeError("not now")
+
+
+def test_what_a_foreign_exception_says_of_itself_is_taken_only_when_it_is_a_name(errors):
+    errors.record(Odd(task=object()))
+    (group,) = errors.groups()
+    assert (group.component, group.task) == (None, None)
+    errors.record(Odd(task="greet"))
+    (group,) = errors.groups()
+    assert (group.component, group.task, group.count) == (None, "greet", 2)
+
+
 class TestFingerprint:
     def test_failures_of_one_function_share_it_whatever_they_say(self, errors):
         assert errors.record(caught(bad_room, 1)) == errors.record(caught(bad_room, 2))

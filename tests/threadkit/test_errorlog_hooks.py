@@ -50,6 +50,19 @@ def fail(error=None):
     raise error or ValueError("nobody catches this")
 
 
+def test_the_previous_hook_runs_even_if_telling_fails(errors, previous):
+    class Nameless:
+        def __getattr__(self, attribute):
+            raise RuntimeError("no name")
+
+    class Args:
+        exc_type, exc_value, err_msg, object = ValueError, ValueError("x"), None, Nameless()
+
+    with pytest.raises(RuntimeError, match="no name"):
+        sys.unraisablehook(Args)
+    assert previous["unraisable"] == [Args]
+
+
 class TestWhatReachesTheLog:
     def test_an_exception_that_ends_a_thread(self, errors, previous):
         run_in_thread(fail, "feeder")

@@ -449,6 +449,13 @@ class TestJsonLines:
             errors.record(ValueError("\ud800"))
         assert len(path.read_bytes().splitlines()) == 1
 
+    def test_a_fact_that_json_does_not_know_is_written_as_text(self, errors, tmp_path):
+        path = tmp_path / "failures.jsonl"
+        errors.add_sink(JsonLinesSink(path))
+        errors.record(ValueError("x"), component=tmp_path)
+        assert errors.flush(TIMEOUT)
+        assert [line["component"] for line in lines(path)] == [str(tmp_path)]
+
     def test_full_files_are_put_aside_and_no_line_is_lost(self, tmp_path):
         path = tmp_path / "failures.jsonl"
         with ErrorLog() as errors:

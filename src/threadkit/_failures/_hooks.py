@@ -44,11 +44,13 @@ class _Link:
         put(self)
 
     def __call__(self, *args: Any) -> None:
-        if self._active:
-            self._tell(*args)
-        previous = self._previous or self._default
-        if previous is not None:
-            previous(*args)
+        try:
+            if self._active:
+                self._tell(*args)
+        finally:
+            previous = self._previous or self._default
+            if previous is not None:
+                previous(*args)
 
     def undo(self) -> None:
         """Stop telling; put back what was there before, if nobody is on top."""

@@ -119,8 +119,8 @@ class ErrorLog:
         elif isinstance(exc, BaseException):
             failure = Failure(
                 exc,
-                component=component or getattr(exc, "component", None),
-                task=task or getattr(exc, "task", None),
+                component=component or _said_by(exc, "component"),
+                task=task or _said_by(exc, "task"),
                 at=self._runtime.time(),
             )
         else:
@@ -366,6 +366,15 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
+
+
+def _said_by(exc: BaseException, attribute: str) -> str | None:
+    """A name the exception carries; foreign ones may carry anything, or raise when asked."""
+    try:
+        said = getattr(exc, attribute, None)
+    except Exception:  # noqa: BLE001 - user code: a property
+        return None
+    return said if isinstance(said, str) else None
 
 
 def _let_go(key: int, ledger: Ledger) -> None:

@@ -151,9 +151,8 @@ class JsonLinesSink:
         self._fd: int | None = None
 
     def __call__(self, event: FailureEvent) -> None:
-        line = (json.dumps(self._object(event), ensure_ascii=False) + "\n").encode(
-            "utf-8", "backslashreplace"
-        )
+        text = json.dumps(self._object(event), ensure_ascii=False, default=str)
+        line = f"{text}\n".encode("utf-8", "backslashreplace")
         fd = self._open_for(len(line))
         while line:  # one write, unless the disk is about to be full
             line = line[os.write(fd, line) :]
