@@ -477,11 +477,14 @@ class TestJsonLines:
         kept = [lines(file)[0]["message"] for file in sorted(tmp_path.iterdir())]
         assert kept == ["no room 8", "no room 6", "no room 7"]
 
-    def test_files_of_others_are_left_alone(self, tmp_path):
-        other = tmp_path / "failures.jsonl.save"
+    @pytest.mark.parametrize("suffix", ["save", "20200101T000000.gz", "KEPT.by-hand"])
+    def test_files_of_others_are_left_alone(self, tmp_path, suffix):
+        other = tmp_path / f"failures.jsonl.{suffix}"
         other.write_text("mine")
         with ErrorLog() as errors:
-            errors.add_sink(JsonLinesSink(tmp_path / "failures.jsonl", max_bytes=1, backups=1))
+            errors.add_sink(
+                JsonLinesSink(tmp_path / "failures.jsonl", max_bytes=1, backups=1), limit=None
+            )
             for number in range(5):
                 errors.record(caught(bad_room, number))
         assert other.read_text() == "mine"

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import glob
 import itertools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,7 +204,8 @@ class JsonLinesSink:
         aside = f"{self._path.name}.{ended}.{os.getpid()}.{next(_aside)}"
         with contextlib.suppress(FileNotFoundError):  # another process was faster
             self._path.rename(self._path.with_name(aside))
-        full = sorted(self._path.parent.glob(f"{glob.escape(self._path.name)}.*T*.*"))
+        ours = re.compile(re.escape(self._path.name) + r"\.\d{8}T\d{6}\.\d{6}\.\d+\.\d+")
+        full = sorted(file for file in self._path.parent.iterdir() if ours.fullmatch(file.name))
         for oldest in full[: -self._backups]:
             oldest.unlink(missing_ok=True)
 
