@@ -375,6 +375,10 @@ class Future(concurrent.futures.Future[T]):
 
     # -- the public face --------------------------------------------------------------------
 
+    def __repr__(self) -> str:
+        shown = super().__repr__()  # knows the state, which is only written where it matters
+        return shown.replace("state=pending", "state=running") if self.running() else shown
+
     def cancel(self) -> bool:
         """Cancel the task if it has not begun; else ask it to stop, and answer False."""
         cond = self._condition
@@ -512,9 +516,10 @@ class Future(concurrent.futures.Future[T]):
         return claimed
 
     def set_exception(self, exception: BaseException | None) -> None:
-        if exception is not None:
-            self._result = cast("Any", Failure(exception))
-        super().set_exception(exception)
+        if exception is None:
+            self.set_result(cast("T", None))
+        elif not self._fail(exception, Failure(exception), lambda: None):
+            raise concurrent.futures.InvalidStateError(f"{self._state}: {self!r}")
 
 
 def _no_work() -> NoReturn:

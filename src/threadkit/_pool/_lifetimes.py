@@ -29,15 +29,19 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 _crews: weakref.WeakSet[Crew] = weakref.WeakSet()
+_exiting = threading.Event()
 
 
 def watch(crew: Crew) -> None:
     """Tell this crew about exit and forks."""
     _crews.add(crew)
+    if _exiting.is_set():  # nobody would wait for its tasks any more
+        crew.begin_exit()
 
 
 def _at_exit() -> None:
     """Close every pool first, then wait for each: their deadlines run at the same time."""
+    _exiting.set()
     crews = list(_crews)
     started = time.monotonic()
     for crew in crews:
