@@ -3,7 +3,6 @@ import threading
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from livebot.config import ConfigError, Settings, SettingsFile, commented, load
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -96,21 +95,26 @@ def test_the_end_of_the_recording_ends_the_demo_with_nothing_pending(tmp_path):
     assert utterances(tmp_path / "out.wav") == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_in_the_middle_of_speech_leaves_no_process_behind(tmp_path, number):
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
+def test_a_signal_in_the_middle_of_speech_leaves_no_process_behind(tmp_path, name):
+    number = getattr(signal, name)
     with start_demo(tmp_path, "--speed", "4") as program:
         wait_for_line(program, "said: ")  # the next sentence is being spoken now
         children = psutil.Process(program.pid).children(recursive=True)
         assert children, "the speech workers are processes of their own"
         os.kill(program.pid, number)
         program.stderr.read()
-        assert program.wait(30) == (-number if number == signal.SIGKILL else 0)
+        assert program.wait(30) == (-number if name == "SIGKILL" else 0)
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert utterances(tmp_path / "out.wav") >= 1, "the file is valid however the demo ended"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
 def test_a_terminal_shows_a_live_table(tmp_path):
+    import pty
+
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "livebot", "demo", "--wav", "out.wav", "--seconds", "3"]
     with subprocess.Popen(
