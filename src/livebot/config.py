@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import string
@@ -34,6 +35,8 @@ __all__ = [
     "commented",
     "load",
 ]
+
+logger = logging.getLogger("livebot")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -231,20 +234,26 @@ def load(path: Path) -> Settings:
     """The settings in a TOML file; what it leaves out has its default.
 
     Raises:
-        ConfigError: The file cannot be read, is not TOML, or a key is wrong; names all that are.
+        ConfigError: The file cannot be read, is not UTF-8 or not TOML, or a key is wrong; names all
+            that are.
     """
     try:
-        with path.open("rb") as file:
-            data = tomllib.load(file)
-    except OSError as exc:
-        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{path} is not TOML: {exc}") from exc
-    try:
-        return Settings.model_validate(data)
+        return Settings.model_validate(_read(path))
     except ValidationError as exc:
         lines = "\n".join(f"  {_told(error)}" for error in exc.errors())
         raise ConfigError(f"{path} cannot be used:\n{lines}") from exc
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # Editors on Windows begin a file with a mark, which TOML does not know.
+        return tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except OSError as exc:
+        raise ConfigError(f"cannot read {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path} is not UTF-8: save it as UTF-8") from exc
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path} is not TOML: {exc}") from exc
 
 
 def _told(error: Any) -> str:
@@ -294,7 +303,7 @@ class SettingsFile:
 
     Args:
         path: The TOML file.
-        on_change: Told the new settings, on the watching thread.
+        on_change: Told the new settings, on the watching thread; refuses them with a `ValueError`.
         on_error: Told a `ConfigError`, on the watching thread.
 
     Raises:
@@ -341,18 +350,26 @@ class SettingsFile:
                 while True:
                     if not self._news.get(timeout=_QUIET):
                         return
-            self.reload()
+            try:
+                self.reload()
+            except Exception:  # the next change may be one that can be used
+                logger.exception("%s was not taken over", self._path)
 
     def reload(self) -> None:
-        """Read the file now."""
+        """Read the file now; `current` changes when `on_change` has accepted it."""
         try:
             fresh = load(self._path)
+            if fresh != self.current:
+                self._change_to(fresh)
         except ConfigError as exc:
             self._on_error(exc)
-            return
-        if fresh != self.current:
-            self.current = fresh
+
+    def _change_to(self, fresh: Settings) -> None:
+        try:
             self._on_change(fresh)
+        except ValueError as exc:
+            raise ConfigError(f"{self._path} cannot be used: {exc}") from exc
+        self.current = fresh
 
 
 _QUIET = 0.2  # seconds without a change after which a file counts as written

@@ -76,17 +76,37 @@ def test_a_file_that_is_not_there_is_named():
         load(Path("nowhere.toml"))
 
 
-class Watched:
-    """A settings file under watch, and what it told."""
+@pytest.mark.parametrize(
+    "text", ["[replies]\nnobody = '某人'\n", "[replies]\r\nnobody = '某人'\r\n"]
+)
+def test_a_mark_at_the_beginning_and_windows_line_ends_are_read_over(tmp_path, text):
+    path = tmp_path / "livebot.toml"
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert load(path).replies.nobody == "某人"
 
-    def __init__(self, path):
+
+def test_a_file_that_is_not_utf_8_is_refused_with_what_to_do(tmp_path):
+    path = tmp_path / "livebot.toml"
+    path.write_bytes("[replies]\nnobody = '某人'\n".encode("gbk"))
+    with pytest.raises(ConfigError, match=r"livebot\.toml is not UTF-8: save it as UTF-8"):
+        load(path)
+
+
+class Watched:
+    """A settings file under watch, and what it told; `refusal` is raised for settings."""
+
+    def __init__(self, path, refusal=None):
         self.told = []
+        self.refusal = refusal
         self.news = threading.Semaphore(0)
         self.file = SettingsFile(path, on_change=self._tell, on_error=self._tell)
 
     def _tell(self, what):
+        refusal = None if isinstance(what, ConfigError) else self.refusal
         self.told.append(what)
         self.news.release()
+        if refusal:
+            raise refusal
 
     def __enter__(self):
         self.file.start()
@@ -100,8 +120,8 @@ def test_a_changed_file_is_read_again(write):
     with Watched(write("[voice]\nvolume = 0.5\n")) as watched:
         write("[voice]\nvolume = 0.25\n")
         assert watched.news.acquire(timeout=30)
-        assert watched.file.current.voice.volume == 0.25
     assert watched.told[-1].voice.volume == 0.25
+    assert watched.file.current == watched.told[-1]
 
 
 def test_a_replaced_file_is_read_again(write, tmp_path):
@@ -125,3 +145,37 @@ def test_the_same_contents_are_no_news(write):
     watched = Watched(write("[voice]\nvolume = 0.5\n"))
     watched.file.reload()
     assert watched.told == []
+
+
+def test_settings_that_are_refused_are_an_error_and_change_nothing(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"), ValueError("no such pattern: ("))
+    write("[voice]\nvolume = 0.25\n")
+    watched.file.reload()
+    refused, error = watched.told
+    assert refused.voice.volume == 0.25
+    assert isinstance(error, ConfigError)
+    assert str(error).endswith("livebot.toml cannot be used: no such pattern: (")
+    assert watched.file.current.voice.volume == 0.5
+
+
+def test_settings_that_were_refused_are_offered_again(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"), ValueError("not now"))
+    write("[voice]\nvolume = 0.25\n")
+    watched.file.reload()
+    watched.refusal = None
+    watched.file.reload()
+    assert watched.file.current.voice.volume == 0.25
+
+
+def test_a_listener_that_fails_is_logged_and_the_file_is_still_watched(write, caplog):
+    failure = RuntimeError("the player is gone")
+    with Watched(write("[voice]\nvolume = 0.5\n"), failure) as watched:
+        write("[voice]\nvolume = 0.25\n")
+        assert watched.news.acquire(timeout=30)
+        watched.refusal = None
+        write("[voice]\nvolume = 0.75\n")
+        while watched.told[-1].voice.volume != 0.75:
+            assert watched.news.acquire(timeout=30)
+    assert watched.file.current.voice.volume == 0.75
+    assert "the player is gone" in caplog.text
+    assert "was not taken over" in caplog.text
