@@ -132,17 +132,20 @@ class VoiceSettings(_Frozen):
 
 
 def _templates(*placeholders: str) -> AfterValidator:
-    """Refuses templates with other placeholders than these, so that no reply fails later."""
-    allowed = " and ".join(f"{{{name}}}" for name in placeholders)
+    """Refuses templates that hold more than these placeholders, so that no reply fails later."""
+    names = " and ".join(f"{{{name}}}" for name in placeholders)
+    allowed = f"may hold {names}, without a conversion or a format"
+    # Each is (name, format, conversion), as string.Formatter tells them; first, text without one.
+    plain = {(None, None, None), *((name, "", None) for name in placeholders)}
 
     def check(templates: Names) -> Names:
         for template in templates:
             try:
-                fields = [name for _, name, _, _ in string.Formatter().parse(template)]
+                fields = [field[1:] for field in string.Formatter().parse(template)]
             except ValueError as exc:
-                raise ValueError(f"{template!r}: {exc}; it may hold {allowed}") from exc
-            if not {name for name in fields if name is not None} <= set(placeholders):
-                raise ValueError(f"{template!r} may hold {allowed}")
+                raise ValueError(f"{template!r}: {exc}; it {allowed}") from exc
+            if not set(fields) <= plain:
+                raise ValueError(f"{template!r} {allowed}")
         return templates
 
     return AfterValidator(check)

@@ -3,8 +3,11 @@ import threading
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from livebot.config import ConfigError, Settings, SettingsFile, commented, load
+from livebot.config import ConfigError, ReplySettings, Settings, SettingsFile, commented, load
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,6 +54,17 @@ def test_the_commented_file_explains_every_key():
         ("[voise]\n", "voise: there is no such key; there are feed, model"),
         ("[feed]\nkind = 'twitch'", "'douyin', 'barrage_grab' or 'douyin_live', not 'twitch'"),
         ("[replies]\nchat = ['{nmae}']", "'{nmae}' may hold {name} and {text}"),
+        (
+            "[replies]\nlike = ['{count:d}']",
+            "'{count:d}' may hold {name} and {count}, without a con",
+        ),
+        ("[replies]\nchat = ['{name!z}']", "'{name!z}' may hold {name} and {text}, without a conv"),
+        ("[replies]\nchat = ['{name:{text}}']", "may hold {name} and {text}, without a conversion"),
+        ("[replies]\nchat = ['{name:*^9}']", "may hold {name} and {text}, without a conversion or"),
+        ("[replies]\nchat = ['{name!r}']", "may hold {name} and {text}, without a conversion or a"),
+        ("[replies]\nchat = ['{name.x}']", "may hold {name} and {text}, without a conversion or a"),
+        ("[replies]\nchat = ['{}']", "'{}' may hold {name} and {text}, without a conversion or a"),
+        ("[replies]\nchat = ['{name']", "it may hold {name} and {text}, without a conversion or a"),
         (
             "[model]\nper_minute = -1",
             "model.per_minute: Input should be greater than or equal to 0",
@@ -179,3 +193,18 @@ def test_a_listener_that_fails_is_logged_and_the_file_is_still_watched(write, ca
     assert watched.file.current.voice.volume == 0.75
     assert "the player is gone" in caplog.text
     assert "was not taken over" in caplog.text
+
+
+TAILS = ("", ":", ":d", "!z", "!", ".x", "[0]", ":{name}", "{", "}")
+
+
+@given(st.lists(st.sampled_from(TAILS), max_size=2).map(lambda t: "{name" + "".join(t) + "}"))
+@example("{name:}")
+@example("{{{name}}} }}")
+def test_what_is_accepted_as_a_template_can_be_filled_in(template):
+    try:
+        accepted = ReplySettings(member=(template,)).member
+    except ValidationError:
+        return
+    accepted[0].format(name="小明")
+    assert accepted == (template,)
