@@ -188,11 +188,16 @@ def test_as_completed_and_wait_take_futures_of_different_origin(pool, busy, gate
     assert wait(futures, WAIT).done == futures
 
 
-def test_as_completed_yields_cancelled_futures(pool, busy, gate):
-    waiting = pool.submit(int)
-    waiting.cancel()
+def test_as_completed_yields_futures_cancelled_before_and_meanwhile(pool, busy, gate):
+    done, before, meanwhile = Future(), pool.submit(int), pool.submit(int)
+    done.set_result(1)
+    before.cancel()
+    finished = as_completed([done, meanwhile], WAIT)
+    assert next(finished) is done  # from now on it waits for the other
+    meanwhile.cancel()
     gate.set()
-    assert set(as_completed([waiting, busy], WAIT)) == {waiting, busy}
+    assert list(finished) == [meanwhile]
+    assert set(as_completed([before, busy], WAIT)) == {before, busy}
 
 
 # -- wait -----------------------------------------------------------------------------------

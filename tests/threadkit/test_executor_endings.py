@@ -181,6 +181,19 @@ def test_nothing_of_a_task_outlives_its_end_and_its_future(kind, what):
         assert gone(reference)
 
 
+@pytest.mark.parametrize("what", ["argument", "result"])
+def test_a_worker_without_work_keeps_nothing_of_its_last_task(kind, what):
+    thing, freed = Thing(), threading.Event()
+    weakref.finalize(thing, freed.set)
+    with kind(max_workers=1) as pool:
+        things = [thing]
+        del thing
+        future = pool.submit(id, things.pop()) if what == "argument" else pool.submit(things.pop)
+        future.result(WAIT)
+        del future
+        assert freed.wait(WAIT)
+
+
 def test_an_exception_goes_with_its_future(kind):
     class Failing(Exception):
         pass
