@@ -57,10 +57,13 @@ clean: ## remove all that these targets made
 $(BIN)/python:
 	@test -n "$(PYTHON)" || \
 		{ echo "Python 3.10 or newer is needed: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || scripts/system-packages "a virtual environment" \
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		scripts/system-packages --required "a virtual environment" \
 		$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
-	$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@echo '$(PYTHON) -m venv $(VENV)'
+	@{ $(PYTHON) -m venv --clear $(VENV) && \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'; } || \
+		{ rm -rf $(VENV); exit 1; } # half of one would pass for a whole one
 
 $(VENV)/demo: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[livebot]'
