@@ -51,7 +51,7 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     failed = [name for name in options.names or names if not _run(name, options)]
     report = options.out / "benchmarks.html"
-    report.write_text(_report(options.names or names, options.out), encoding="utf-8")
+    report.write_text(_report(options.names or names, failed, options.out), encoding="utf-8")
     print(f"\nreport: {report}")
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
@@ -64,16 +64,29 @@ def _names() -> list[str]:
     return sorted(stem for stem in stems if not stem.startswith("test_"))
 
 
+def _files(name: str, out: Path) -> tuple[Path, Path]:
+    return out / f"{name}.json", out / f"{name}.png"
+
+
 def _run(name: str, options: argparse.Namespace) -> bool:
-    files = [f"--json={options.out / name}.json", f"--plot={options.out / name}.png"]
+    data, plot = _files(name, options.out)
+    for left in (data, plot):  # by an earlier run, whose figures are not this one's
+        left.unlink(missing_ok=True)
     quick = ["--quick"] if options.quick else []
     print(f"\n== {name}", flush=True)
-    command = [sys.executable, "-m", f"benchmarks.{name}", *quick, *files]
+    command = [
+        sys.executable,
+        "-m",
+        f"benchmarks.{name}",
+        *quick,
+        f"--json={data}",
+        f"--plot={plot}",
+    ]
     return subprocess.run(command, check=False).returncode == 0
 
 
-def _report(names: list[str], out: Path) -> str:
-    body = "".join(_section(name, out) for name in names)
+def _report(names: list[str], failed: list[str], out: Path) -> str:
+    body = "".join(_section(name, out, failed=name in failed) for name in names)
     machine = html.escape(f"Python {platform.python_version()} on {platform.platform()}")
     return (
         f"<!doctype html><meta charset=utf-8><title>threadkit benchmarks</title>"
@@ -81,15 +94,16 @@ def _report(names: list[str], out: Path) -> str:
     )
 
 
-def _section(name: str, out: Path) -> str:
+def _section(name: str, out: Path, *, failed: bool) -> str:
     question = html.escape(_docstring(name))
-    data, plot = out / f"{name}.json", out / f"{name}.png"
-    table = _table(json.loads(data.read_text(encoding="utf-8"))) if data.exists() else "<p>failed"
+    data, plot = _files(name, out)
+    ending = "<p>failed" if failed else ""
+    table = _table(json.loads(data.read_text(encoding="utf-8"))) if data.exists() else ""
     picture = ""
     if plot.exists():
         encoded = base64.b64encode(plot.read_bytes()).decode()
         picture = f'<p><img alt="{name}" src="data:image/png;base64,{encoded}">'
-    return f"<h2>{name}</h2><pre>{question}</pre>{table}{picture}"
+    return f"<h2>{name}</h2><pre>{question}</pre>{ending}{table}{picture}"
 
 
 def _docstring(name: str) -> str:
