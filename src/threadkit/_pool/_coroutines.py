@@ -19,10 +19,18 @@ T = TypeVar("T")
 
 def run_from_coroutine(crew: Crew, options: TaskOptions, future: Future[T]) -> asyncio.Future[T]:
     """Submit the task, waiting for room if need be, and give back what to await."""
+    loop = asyncio.get_running_loop()  # first: without one, nothing is to be submitted
     if crew.intake.may_block():
-        return asyncio.ensure_future(_submit_and_wait(crew, options, future))
+        return loop.create_task(_submit_and_wait(crew, options, future))
     crew.admit(future, options)
-    return asyncio.ensure_future(_outcome(future))
+    outcome = loop.create_task(_outcome(future))
+
+    def pass_on(outcome: asyncio.Future[T]) -> None:
+        if outcome.cancelled():  # perhaps before its first step, where it cannot see it
+            future.cancel()
+
+    outcome.add_done_callback(pass_on)
+    return outcome
 
 
 async def _submit_and_wait(crew: Crew, options: TaskOptions, future: Future[T]) -> T:
