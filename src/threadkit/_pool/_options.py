@@ -85,6 +85,7 @@ class TaskOptions:
                 future._wait_plainly(timeout)
         else:
             if self.crew.backlog.discard(future):
+                self.crew.intake.give_room()
                 _run_in_place(worker, future)
             future._wait_plainly(None)
 
