@@ -28,7 +28,7 @@ from threadkit._pool._intake import Intake
 from threadkit._pool._ledger import Ledger
 from threadkit._pool._options import TaskOptions, name_of, options_of
 from threadkit._pool._records import Record
-from threadkit._pool._settings import Settings, check_limits
+from threadkit._pool._settings import Settings, bounded, check_limits
 from threadkit._pool._statistics import ShutdownReport, SizeChange
 from threadkit._pool._supervisor import Supervisor
 from threadkit._pool._worker import Worker, current_worker, run_here
@@ -325,8 +325,10 @@ class Crew:
             self.tell_if_idle()
 
     def _fail_all(self, why: str) -> None:
-        for future in self.empty_backlog():
-            self.drop(future, WorkerLost(why, component=self.name), "dropped")
+        def fail(future: Future[Any]) -> bool:
+            return self.drop(future, WorkerLost(why, component=self.name), "dropped")
+
+        _end_each(self.empty_backlog(), fail)
 
     def rearm(self) -> None:
         """Let submitters call `starved` again."""
@@ -491,8 +493,12 @@ class Crew:
 
     def expire(self, future: Future[Any]) -> None:
         """The `ttl` of a task is over: if it has not begun, it never will."""
-        if self.drop(future, self._staleness(future), "expired"):
-            self.remove(future)
+        ended = True  # so it has when a done-callback raises
+        try:
+            ended = self.drop(future, self._staleness(future), "expired")
+        finally:
+            if ended:
+                self.remove(future)
 
     def expire_claimed(self, future: Future[Any]) -> bool:
         """As `expire`, when a worker comes across the task before the supervisor does."""
@@ -513,8 +519,15 @@ class Crew:
         """The `timeout` of a task is over: end its future, and replace its worker."""
         options = options_of(future)
         error = TaskTimeout(timeout=options.timeout or 0.0, task=options.label, component=self.name)
-        if not future._fail(error, options.story(future, error), lambda: self.count("timed_out")):
-            return
+        story = options.story(future, error)
+        ended = True  # so it has when a done-callback raises
+        try:
+            ended = future._fail(error, story, lambda: self.count("timed_out"))
+        finally:
+            if ended:
+                self._replace_worker_of(future)
+
+    def _replace_worker_of(self, future: Future[Any]) -> None:
         with self._lock:
             for worker in self.workers:
                 if worker.current is future:
@@ -548,6 +561,7 @@ class Crew:
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until nothing is queued or running."""
+        timeout = bounded(timeout)
         event = self.runtime.event()
         self.idle_waiters.append(event)
         try:
@@ -605,6 +619,7 @@ class Crew:
         A submit that saw the pool open may put its task in after the pool was found idle. So the
         pool is paused then: nobody runs that task, and `came_late` refuses it.
         """
+        timeout = bounded(timeout)
         deadline = None if timeout is None else self.clock() + timeout
         self.refusing = True
         self.intake.give_up_all()
@@ -663,7 +678,7 @@ class Crew:
 
     def _cancel_queued(self) -> int:
         """Cancel every task that waits; each future ends here, and tells who waits for it."""
-        return sum(future.cancel() for future in self.empty_backlog())
+        return _end_each(self.empty_backlog(), lambda future: future.cancel())
 
     def _ask_to_stop(self) -> None:
         """Tell the tasks that run; those that ask (`current_task().check()`) will stop."""
@@ -682,10 +697,12 @@ class Crew:
             except IndexError:
                 break
         self.ledger.removed(len(out))
+        self.intake.give_up_all()  # there is room for as many
         return out
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the workers to leave; whether they did."""
+        timeout = bounded(timeout)
         deadline = None if timeout is None else self.clock() + timeout
         me = current_worker()
 
@@ -746,3 +763,20 @@ class Crew:
                 out.append(self.backlog.take())
             except IndexError:
                 return out
+
+
+def _end_each(futures: list[Future[Any]], end: Callable[[Future[Any]], bool]) -> int:
+    """End every one, whatever their done-callbacks raise; how many were ended.
+
+    Raises:
+        BaseException: The last of what a callback raised that is no Exception.
+    """
+    ended, fatal = 0, None
+    for future in futures:
+        try:
+            ended += end(future)
+        except BaseException as exc:  # noqa: BLE001 - raised again below
+            ended, fatal = ended + 1, exc
+    if fatal is not None:
+        raise fatal
+    return ended

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from threadkit._errors import Rejected
 from threadkit._futures import Future
 from threadkit._pool._options import TaskOptions, options_of
+from threadkit._pool._settings import bounded
 from threadkit._pool._worker import blocking
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Intake:
         self._crew = crew
         self.limit = crew.settings.queue_limit
         self.overflow = crew.settings.overflow
-        self.timeout = crew.settings.overflow_timeout
+        self.timeout = bounded(crew.settings.overflow_timeout)
         # Producers that wait for room, longest first. Whoever pops one has to release it.
         self.blocked: deque[_Ticket] = deque()
         self._keys: weakref.WeakValueDictionary[Any, Future[Any]] = weakref.WeakValueDictionary()
@@ -112,8 +113,12 @@ class Intake:
                 return
             left = -1.0 if deadline is None else max(0.0, deadline - crew.clock())
             # A task that waits for room in its own pool must not keep the others from making it.
-            with blocking(crew):
-                came = ticket.acquire(True, left)
+            try:
+                with blocking(crew):
+                    came = ticket.acquire(True, left)
+            except BaseException:  # a signal handler's
+                self._give_up(ticket)
+                raise
             if not came:
                 self._give_up(ticket)
                 raise self._rejected(options, f"no room within {self.timeout:g} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -14,6 +15,7 @@ __all__ = [
     "AtExit",
     "Overflow",
     "Settings",
+    "bounded",
     "check_limits",
     "check_priority",
     "check_seconds",
@@ -50,9 +52,9 @@ class Settings(NamedTuple):
 def check_settings(settings: Settings) -> None:
     """Raise the error that says what is wrong, and what would be right."""
     check_limits(settings.min_workers, settings.max_workers)
-    check_seconds("ageing", settings.ageing)
-    check_seconds("check_interval", settings.check_interval, positive=True)
-    check_seconds("idle_timeout", settings.idle_timeout)
+    check_seconds("ageing", settings.ageing, needed=True)
+    check_seconds("check_interval", settings.check_interval, positive=True, needed=True)
+    check_seconds("idle_timeout", settings.idle_timeout, needed=True)
     check_seconds("overflow_timeout", settings.overflow_timeout)
     if settings.levels < 1:
         raise ValueError(f"levels must be 1 or more, not {settings.levels}")
@@ -69,7 +71,7 @@ def check_settings(settings: Settings) -> None:
                 f"at_exit must be 'wait', 'abandon' or seconds, not {settings.at_exit!r}"
             )
     else:
-        check_seconds("at_exit", settings.at_exit)
+        check_seconds("at_exit", settings.at_exit, needed=True)
 
 
 def check_limits(min_workers: int, max_workers: int) -> None:
@@ -85,9 +87,19 @@ def check_limits(min_workers: int, max_workers: int) -> None:
         )
 
 
-def check_seconds(name: str, value: float | None, *, positive: bool = False) -> None:
-    """Raise the error that says what is wrong with this duration. None is one that never ends."""
-    if value is None:
+def bounded(timeout: float | None) -> float | None:
+    """The timeout, but None (no end) for one that is longer than a lock can wait."""
+    return None if timeout is None or timeout > threading.TIMEOUT_MAX else timeout
+
+
+def check_seconds(
+    name: str, value: float | None, *, positive: bool = False, needed: bool = False
+) -> None:
+    """Raise the error that says what is wrong with this duration.
+
+    None is one that never ends, unless a number is `needed`.
+    """
+    if value is None and not needed:
         return
     if not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be seconds, not {value!r}")

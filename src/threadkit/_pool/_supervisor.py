@@ -11,6 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("threadkit.pool")
 
+PURGE_AT = 64  # deadlines kept before the first look for those nobody needs any more
 ASK_AGAIN = 0.001  # s between two looks that submits ask for, at least
 ASK_AGAIN_MAX = 0.016  # s; what that grows to while looking changes nothing. Arbitrary
 
@@ -56,10 +58,11 @@ class Supervisor:
         # Serialises looks: a policy keeps state. Held across the policy's decide(), which is user
         # code; nothing but another look waits for it, and it is taken before every other lock.
         self._policy_lock = crew.runtime.lock()
-        # Guards the deadlines; held for one heap operation. Nothing is locked inside it.
+        # Guards the deadlines; held for one heap operation, or a purge. Nothing is locked inside.
         self._lock = crew.runtime.rlock()
         self._deadlines: list[tuple[float, int, Any, Callable[[Future[Any]], None]]] = []
         self._sequence = itertools.count()
+        self._purge_at = PURGE_AT
 
     # -- called from anywhere ---------------------------------------------------------------
 
@@ -88,12 +91,31 @@ class Supervisor:
     ) -> None:
         """Call `action(future)` in `delay` seconds, if the future is still there by then."""
         entry = (self._clock() + delay, next(self._sequence), weakref.ref(future), action)
+        if len(self._deadlines) >= self._purge_at:
+            self._purge()
         with self._lock:
             heapq.heappush(self._deadlines, entry)
             first = self._deadlines[0] is entry
         self._ensure_started()
         if first:
             self.wake()
+
+    def _purge(self) -> None:
+        """Forget the deadlines of tasks that have ended.
+
+        Done when there are twice as many as the last time left: O(1) for each deadline.
+        """
+        with self._lock:
+            # A finalizer may schedule in the middle of this: its entry goes into the new list.
+            entries, self._deadlines = self._deadlines, []
+            futures = [entry[2]() for entry in entries]  # none is to be collected inside the lock
+            self._deadlines += [
+                entry
+                for entry, future in zip(entries, futures, strict=True)
+                if future is not None and not future.done()
+            ]
+            heapq.heapify(self._deadlines)
+            self._purge_at = max(PURGE_AT, 2 * len(self._deadlines))
 
     def wake(self) -> None:
         """Make the thread look at what is due. Takes no lock anybody waits for."""
@@ -149,7 +171,7 @@ class Supervisor:
         if delay is None:
             self._sleeper.acquire()
             return
-        if not self._sleeper.acquire(True, delay):
+        if not self._sleeper.acquire(True, min(delay, threading.TIMEOUT_MAX)):
             try:
                 self._armed.pop()
             except IndexError:  # a waker took the token just now: its release is due
@@ -164,7 +186,16 @@ class Supervisor:
                 _, _, ref, action = heapq.heappop(self._deadlines)
             future = ref()
             if future is not None and not future.done():
-                action(future)
+                self._act(action, future)
+
+    def _act(self, action: Callable[[Future[Any]], None], future: Future[Any]) -> None:
+        """Call it. The SystemExit of a done-callback must not end the supervisor."""
+        try:
+            action(future)
+        except BaseException as exc:
+            logger.critical(
+                "%s: the deadline of %r ended with %r", self._crew.name, future, exc, exc_info=exc
+            )
 
     def _look_if_due(self) -> None:
         now = self._clock()
@@ -190,7 +221,7 @@ class Supervisor:
         snapshot = self.snapshot(now, queued)
         self._looked_at = now
         try:
-            return self._crew.settings.policy.decide(snapshot)
+            return _checked(self._crew.settings.policy.decide(snapshot))
         except Exception as exc:
             if not self._policy_failed:
                 self._policy_failed = True
@@ -249,3 +280,9 @@ class Supervisor:
         )
         self._sums, self._process_time = sums._replace(arrivals=arrivals), process_time
         return snapshot
+
+
+def _checked(decision: object) -> Decision:
+    if not isinstance(decision, Decision):
+        raise TypeError(f"decide() must return a Decision, not {decision!r}")
+    return decision
