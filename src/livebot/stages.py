@@ -34,20 +34,8 @@ class Handler(Protocol):
     def stop(self, ctx: Context, /) -> object: ...
 
 
-class MessageHandler:
-    """The handler made of a thread: it waits while the bounded pool is full.
-
-    Thread safety: `work` and `refused` are called from several threads.
-
-    Lifetime: a component. `stop` leaves what is still in the queue where it is counted.
-
-    Args:
-        queue: Where entries come from; closed by `stop`.
-        pool: Does the work; its `overflow` should be "block".
-        work: Done with each entry, on the pool.
-        refused: Called with an entry that the pool would not take, because it is stopping.
-        runtime: The thread.
-    """
+class _QueueHandler:
+    """What both handlers are: a thread between a queue and a pool."""
 
     def __init__(
         self,
@@ -72,6 +60,25 @@ class MessageHandler:
         self._thread.join()
 
     def _run(self) -> None:
+        raise NotImplementedError
+
+
+class MessageHandler(_QueueHandler):
+    """The handler made of a thread: it waits while the bounded pool is full.
+
+    Thread safety: `work` and `refused` are called from several threads.
+
+    Lifetime: a component. `stop` leaves what is still in the queue where it is counted.
+
+    Args:
+        queue: Where entries come from; closed by `stop`.
+        pool: Does the work; its `overflow` should be "block".
+        work: Done with each entry, on the pool.
+        refused: Called with an entry that the pool would not take, because it is stopping.
+        runtime: The thread.
+    """
+
+    def _run(self) -> None:
         while True:
             try:
                 entry = self._queue.get()
@@ -83,7 +90,7 @@ class MessageHandler:
                 self._refused(entry)
 
 
-class AsyncMessageHandler:
+class AsyncMessageHandler(_QueueHandler):
     """The handler made of coroutines: the same promises, for programs built around asyncio.
 
     One coroutine takes entries, each is looked after by a task of its own, and at most
@@ -117,19 +124,8 @@ class AsyncMessageHandler:
     ) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be at least 1, not {concurrency!r}")
-        self._queue = queue
-        self._pool = pool
-        self._work = work
-        self._refused = refused
+        super().__init__(queue, pool, work, refused, runtime=runtime)
         self._concurrency = concurrency
-        self._thread = runtime.thread(self._run, name="livebot-messages-loop")
-
-    def start(self, ctx: Context, /) -> None:
-        self._thread.start()
-
-    def stop(self, ctx: Context, /) -> None:
-        self._queue.close(drain=False)
-        self._thread.join()
 
     def _run(self) -> None:
         asyncio.run(self._serve())
