@@ -211,6 +211,28 @@ class TestBadSinks:
         gate.set()
         assert errors.close(TIMEOUT)
 
+    def test_flushing_after_the_close_that_gave_up_waits_for_its_end(self):
+        gate = threading.Event()
+        told = []
+        errors = ErrorLog()
+        errors.add_sink(lambda event: told.append(gate.wait(TIMEOUT)))
+        errors.record(caught(bad_room))
+        assert not errors.close(timeout=0)
+        assert not errors.flush(0)
+        gate.set()
+        assert errors.flush(TIMEOUT)
+        assert told == [True]
+
+    def test_one_that_closes_the_log_is_told_it_has_not_ended(self):
+        closed = []
+        errors = ErrorLog()
+        errors.add_sink(lambda event: closed.append(errors.close(TIMEOUT)))
+        errors.record(caught(bad_room))
+        assert errors.flush(TIMEOUT)
+        assert errors.close(TIMEOUT)
+        assert closed == [False]
+        assert sink_figures(errors).failed == 0
+
     @pytest.mark.parametrize("error", [OSError, SystemExit, KeyboardInterrupt])
     def test_one_that_raises_is_counted_and_called_again(self, errors, error, caplog):
         calls = []

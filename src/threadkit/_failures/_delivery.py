@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from threadkit._errors import Severity
 from threadkit._failures._sinks import FailureEvent, Sink, SinkStatistics
-from threadkit._runtime import Event, Runtime, Thread
+from threadkit._runtime import Runtime, Thread
 
 logger = logging.getLogger("threadkit.failures")
 
@@ -70,6 +70,7 @@ class Delivery:
         self._thread: Thread | None = None
         self._ident: int | None = None
         self._is_telling = False
+        self._is_stopped = False
         self._late: deque[FailureEvent] = deque()
         # Whoever pops the token starts the thread. deque.pop is atomic, with and without a GIL;
         # a lock could be met again by a finalizer that runs while the thread is being started.
@@ -144,11 +145,12 @@ class Delivery:
         """Whether it has a thread."""
         return self._thread is not None and self._thread.is_alive()
 
-    def mark(self) -> Event:
-        """An event that is set once all that was put before has been delivered."""
+    def mark(self) -> Callable[[float | None], bool]:
+        """A function that waits, up to a timeout, until all that was put before was delivered."""
         marker = self._runtime.event()
         self._queue.put(marker.set)
-        return marker
+        # Behind a stop nobody sets the marker; the end of the thread says the same.
+        return self.join if self._is_stopped else marker.wait
 
     def tell_here(self) -> None:
         """Tell on the caller's thread what came when none but the caller's ran any more."""
@@ -164,10 +166,13 @@ class Delivery:
 
     def stop(self) -> None:
         """Let the thread end once all that was put before has been delivered."""
+        self._is_stopped = True  # before the put: see mark
         self._queue.put(None)
 
     def join(self, timeout: float | None) -> bool:
         """Wait for the thread after `stop`; whether it has ended."""
+        if self.runs_here():  # called by the sink: its thread ends after it returns
+            return False
         thread = self._thread
         if thread is None:
             return True

@@ -270,7 +270,7 @@ class ErrorLog:
         deadline = None if timeout is None else self._monotonic() + timeout
         waited_for = [sink for sink in self._ledger.sinks if sink.is_running_elsewhere()]
         markers = [sink.mark() for sink in waited_for]
-        return all(marker.wait(self._left(deadline)) for marker in markers)
+        return all(wait(self._left(deadline)) for wait in markers)
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Undo `install`, tell the sinks what waits, and stop their threads.
@@ -281,7 +281,8 @@ class ErrorLog:
             timeout: Seconds that all sinks together have; None waits for ever.
 
         Returns:
-            Whether every sink ended in time. One that did not keeps its thread, a daemon.
+            Whether every sink ended in time. One that did not keeps its thread, a daemon; called
+            by a sink, that one has not ended.
 
         Blocks: up to `timeout`.
         """
