@@ -159,6 +159,24 @@ class TestLimit:
         told = self.run(scenario)
         assert [event.message for event in told[:2]] == ["flood", "rare"]
 
+    def test_it_lasts_as_long_as_the_group_and_what_was_suppressed_is_told_then(self):
+        told = []
+        with ErrorLog(max_groups=2) as errors:
+            errors.add_sink(
+                lambda event: told.append((event.group.exception_type[9:], event.suppressed)),
+                limit=1,
+                per=3600,
+            )
+            for error in (KeyError, KeyError, OSError, KeyError, TypeError, KeyError):
+                errors.record(error("x"))
+            assert errors.flush(TIMEOUT)
+            assert told == [("KeyError", 0), ("OSError", 0), ("TypeError", 0)]
+            errors.record(OSError("x"))  # TypeError is forgotten, of which nothing was suppressed
+            errors.record(ValueError("x"))  # KeyError is
+            assert errors.flush(TIMEOUT)
+            assert told[3:] == [("OSError", 0), ("KeyError", 3), ("ValueError", 0)]
+        assert len(told) == 6
+
     def test_what_was_suppressed_last_is_told_at_the_end(self):
         def scenario(sim, errors, told):
             errors.add_sink(told.append, limit=1)

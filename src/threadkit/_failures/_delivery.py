@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 
 from threadkit._errors import Severity
@@ -44,7 +44,6 @@ class Delivery:
         limit: int | None,
         per: float,
         queue_size: int,
-        max_groups: int,
         thread_name: str,
         runtime: Runtime,
     ) -> None:
@@ -54,10 +53,9 @@ class Delivery:
         self._limit = limit
         self._per = per
         self._queue_size = queue_size
-        self._max_groups = max_groups
         self._thread_name = thread_name
         self._runtime = runtime
-        self._allowances: OrderedDict[str, _Allowance] = OrderedDict()
+        self._allowances: dict[str, _Allowance] = {}  # of remembered groups only
         self._suppressed = 0
         self._dropped = 0
         self._delivered = 0
@@ -98,9 +96,12 @@ class Delivery:
         allowance = self._allowances.get(fingerprint)
         if allowance is None:
             allowance = self._allowances[fingerprint] = _Allowance(now)
-            if len(self._allowances) > self._max_groups:
-                self._allowances.popitem(last=False)
         return allowance
+
+    def forget_locked(self, fingerprint: str) -> int:
+        """Drop a forgotten group's allowance; how many suppressed failures nobody was told of."""
+        allowance = self._allowances.pop(fingerprint, None)
+        return allowance.suppressed if allowance is not None else 0
 
     def put_locked(self, event: FailureEvent) -> None:
         if self._queue.qsize() >= self._queue_size:

@@ -174,12 +174,21 @@ class Ledger:
             group = Group(entry.failure, entry.fingerprint, entry.verdict.retry, entry.now)
             self._groups[entry.fingerprint] = group
             if len(self._groups) > self._max_groups:
-                self._groups.popitem(last=False)
-                self._evicted += 1
+                self._evict_locked()
         else:
             self._groups.move_to_end(entry.fingerprint)
         group.story = group.story or entry.story
         return group
+
+    def _evict_locked(self) -> None:
+        """Forget the group that was quiet longest; sinks hear of what was suppressed of it."""
+        fingerprint, group = self._groups.popitem(last=False)
+        self._evicted += 1
+        for sink in self.sinks:
+            suppressed = sink.forget_locked(fingerprint)
+            if suppressed and not self.closed:
+                snapshot = group.snapshot()
+                sink.put_locked(FailureEvent(None, snapshot, snapshot.severity, suppressed))
 
     # -- asking -----------------------------------------------------------------------------
 

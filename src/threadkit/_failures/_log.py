@@ -72,7 +72,6 @@ class ErrorLog:
         if max_groups < 1:
             raise ValueError(f"max_groups must be at least 1, not {max_groups!r}")
         self.name = name
-        self._max_groups = max_groups
         self._runtime = runtime
         self._monotonic = runtime.monotonic
         # Marks an exception that this log has seen; random, so that a pickled mark means nothing
@@ -255,7 +254,6 @@ class ErrorLog:
             limit=limit,
             per=per,
             queue_size=queue_size,
-            max_groups=self._max_groups,
             thread_name=f"{self.name}-sink-{name}",
             runtime=self._runtime,
         )
