@@ -185,6 +185,22 @@ class TestClearFrames:
         assert kept[0]() is None
         assert "in work" in failure.format()
 
+    def test_recording_a_task_that_is_over_lets_its_locals_go_when_it_is_a_repeat_too(self):
+        kept = []
+
+        def work():
+            big = Big()
+            kept.append(weakref.ref(big))
+            fail()
+
+        exc = caught(work)
+        with ErrorLog() as errors:
+            errors.record(exc)
+            errors.record(Failure(exc))
+            assert errors.statistics().repeats == 1
+        gc.collect()
+        assert kept[0]() is None
+
     def test_the_locals_of_causes_are_let_go_too(self):
         kept = []
 

@@ -74,6 +74,31 @@ def test_the_exception_shows_where_it_was_submitted(pool):
     assert note.startswith(f"submitted at {__file__}:{line} in ")
 
 
+class Big:
+    pass
+
+
+def test_a_failed_future_keeps_no_locals_of_its_causes(pool):
+    kept = []
+
+    def cause():
+        big = Big()
+        kept.append(weakref.ref(big))
+        bad_room()
+
+    def work():
+        try:
+            cause()
+        except ValueError as exc:
+            raise OSError("wrapped") from exc
+
+    future = pool.submit(work)
+    assert isinstance(future.exception(TIMEOUT), OSError)
+    assert pool.wait_idle(TIMEOUT)
+    gc.collect()
+    assert kept[0]() is None
+
+
 def test_a_failure_nobody_reads_is_recorded_once(pool, errors):
     future = pool.submit(bad_room)
     concurrent.futures.wait([future], TIMEOUT)

@@ -135,6 +135,8 @@ class ErrorLog:
         fingerprint = failure.fingerprint
         if not self._first_time(failure.exception):
             ledger.enter(Tally.REPEAT)
+            if over:
+                failure.clear_frames()
             return fingerprint
         story = Story(failure) if ledger.lacks_story(fingerprint) else None
         if over:

@@ -8,11 +8,11 @@ from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
-from traceback import clear_frames
 from typing import TYPE_CHECKING, Any, cast
 
 from threadkit._errors import TaskCancelled
 from threadkit._failures import Failure, UnreadFailure
+from threadkit._failures._failure import clear_frames
 from threadkit._futures import GIL, Future, _Condition, here
 from threadkit._pool._records import Record
 
@@ -220,7 +220,7 @@ def _story_of(future: Future[Any], exc: BaseException) -> Failure | UnreadFailur
     exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
     worker = current_worker()
     story = options.story(future, exc, worker=None if worker is None else worker.name)
-    clear_frames(exc.__traceback__)
+    clear_frames(exc, exc.__traceback__)
     return story
 
 
