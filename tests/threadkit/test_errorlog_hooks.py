@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -61,6 +62,19 @@ def test_the_previous_hook_runs_even_if_telling_fails(errors, previous):
     with pytest.raises(RuntimeError, match="no name"):
         sys.unraisablehook(Args)
     assert previous["unraisable"] == [Args]
+
+
+def test_closed_loops_are_not_kept(errors):
+    kept = []
+
+    async def install():
+        errors.install()
+        kept.append(weakref.ref(asyncio.get_running_loop()))
+
+    for _ in range(3):
+        asyncio.run(install())
+    gc.collect()
+    assert [reference() is None for reference in kept] == [True, True, False]
 
 
 class TestWhatReachesTheLog:

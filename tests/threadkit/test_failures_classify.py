@@ -140,6 +140,11 @@ class TestRegister:
         assert classify(Quota()) == classify(Exception())
         assert "the verdict registered for Quota raised" in caplog.text
 
+    def test_a_function_that_gives_no_verdict_is_logged_and_left_out(self, register, caplog):
+        register(Quota, lambda exc: True)
+        assert classify(Quota()) == classify(Exception())
+        assert "the rule registered for Quota gave a bool, no Verdict" in caplog.text
+
     def test_ours_and_the_builtin_ones_may_be_regraded_and_back(self, register):
         before = classify(KeyError()), classify(threadkit.TaskTimeout(timeout=1))
         undo_builtin = register(KeyError, MILD)

@@ -114,12 +114,20 @@ def _replace(exc_type: type[BaseException], rule: Verdict | Rule | None) -> Verd
 
 
 def _ask(rule: Rule, exc: BaseException) -> Verdict | None:
-    """What a rule says; a rule that raises says nothing, for grading must never fail."""
+    """What a rule says; one that raises or talks nonsense says nothing: grading never fails."""
     try:
-        return rule(exc)
+        verdict: object = rule(exc)
     except Exception:
         logger.exception("the verdict registered for %s raised", type(exc).__qualname__)
         return None
+    if verdict is None or isinstance(verdict, Verdict):
+        return verdict
+    logger.warning(
+        "the rule registered for %s gave a %s, no Verdict",
+        type(exc).__qualname__,
+        type(verdict).__qualname__,
+    )
+    return None
 
 
 def _grade_own(exc: ThreadkitError) -> Verdict:

@@ -79,6 +79,7 @@ class Hooks:
                 _attribute_link(_main_teller(record), sys, "excepthook"),
                 _attribute_link(_unraisable_teller(record), sys, "unraisablehook"),
             ]
+        self._loops = [(known, link) for known, link in self._loops if not known.is_closed()]
         if loop is not None and all(known is not loop for known, _ in self._loops):
             link = _Link(
                 _loop_teller(record),

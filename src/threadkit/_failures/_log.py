@@ -246,7 +246,7 @@ class ErrorLog:
         for argument, value in (("limit", limit), ("queue_size", queue_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{argument} must be at least 1, not {value!r}")
-        if per <= 0:
+        if not per > 0:  # nor is nan
             raise ValueError(f"per must be positive, not {per!r}")
         name = name or str(getattr(sink, "__name__", type(sink).__name__))
         delivery = Delivery(
