@@ -361,6 +361,14 @@ def test_a_bulk_loader_must_return_a_mapping(answer):
     assert not cache._flights
 
 
+@pytest.mark.parametrize("timeout", [math.inf, 1e12])
+def test_a_timeout_no_lock_can_wait_for_is_none(timeout):
+    cache = TTLCache(10)
+    assert cache._remaining(cache._patience(timeout)) is None
+    with pytest.raises(ValueError, match="timeout"):
+        cache._patience(-math.inf)
+
+
 def test_load_many_gives_up_waiting_after_its_timeout():
     cache = TTLCache(10)
     gate = Gate()

@@ -67,6 +67,44 @@ def test_what_nobody_reads_is_dropped_and_told():
     assert cache.statistics().entries == 0
 
 
+class Job:
+    """Work for the sweeper that notes that it ran."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+        self.ran = threading.Event()
+
+    def work(self):
+        self.ran.set()
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+@pytest.mark.parametrize(
+    "outcome", [RuntimeError("clock"), SystemExit(), KeyboardInterrupt(), 1e12, math.inf], ids=repr
+)
+def test_the_sweeper_outlives_whatever_one_cache_does(outcome, caplog):
+    bad, good = Job(outcome), Job(None)
+    _sweeper._shared.schedule(bad.work, 0)
+    assert bad.ran.wait(WAIT)
+    _sweeper._shared.schedule(good.work, 0)
+    assert good.ran.wait(5)
+    assert ("sweeping a cache failed" in caplog.text) == isinstance(outcome, BaseException)
+
+
+@pytest.mark.parametrize("delay", [1e12, math.inf])
+def test_the_sweeper_waits_for_a_deadline_no_lock_can_wait_for(delay):
+    far, good = Job(None), Job(None)
+    _sweeper._shared.schedule(far.work, delay)
+    _sweeper._shared.schedule(good.work, 0)
+    assert good.ran.wait(5)
+    good.ran.clear()
+    _sweeper._shared.schedule(good.work, 0)  # after it saw that `far` is far away
+    assert good.ran.wait(5)
+    assert not far.ran.is_set()
+
+
 def test_an_infinite_interval_means_no_sweeping(monkeypatch):
     monkeypatch.setattr(
         _sweeper.Sweeper, "schedule", lambda *_arguments: pytest.fail("was scheduled")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -179,9 +180,9 @@ class Loading(Store[K, V]):
                 return cast("V", flight.outcome())
 
     def _patience(self, timeout: float | None) -> Patience:
-        if timeout is None:
-            return Patience(None, 0.0)
-        return Patience(timeout, self._runtime.monotonic() + seconds("timeout", timeout))
+        if timeout is None or seconds("timeout", timeout) > threading.TIMEOUT_MAX:
+            return Patience(None, 0.0)  # no lock can wait for longer
+        return Patience(timeout, self._runtime.monotonic() + timeout)
 
     def _remaining(self, patience: Patience) -> float | None:
         if patience.timeout is None:

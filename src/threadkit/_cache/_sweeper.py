@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import logging
+import math
 import os
 import queue
 import weakref
@@ -18,6 +20,11 @@ from typing import Protocol
 from threadkit._runtime import REAL, Runtime, SimpleQueue, Thread
 
 __all__ = ["Sweeper", "mend_after_fork", "sweeper_of"]
+
+LONGEST_WAIT = 86_400.0  # seconds; a lock refuses to wait for a deadline in the year 30,000
+RETRY = 60.0  # seconds until work that raised is tried again
+
+_log = logging.getLogger("threadkit.cache")
 
 
 class Mendable(Protocol):
@@ -53,6 +60,8 @@ class Sweeper:
 
     def schedule(self, work: Work, delay: float) -> bool:
         """Have `work` called in `delay` seconds. False if no thread can be started now."""
+        if delay == math.inf:
+            return True
         self._inbox.put((self._runtime.monotonic() + delay, weakref.WeakMethod(work)))
         if self._thread is None:
             # Two first callers at once start two threads, which then share the inbox: harmless.
@@ -72,19 +81,36 @@ def _run(inbox: SimpleQueue, clock: Callable[[], float]) -> None:
     due: list[tuple[float, int, weakref.WeakMethod[Work]]] = []
     while True:
         try:
-            at, work = inbox.get(timeout=max(0.0, due[0][0] - clock()) if due else None)
+            at, work = inbox.get(timeout=_wait(due[0][0] - clock()) if due else None)
             heapq.heappush(due, (at, next(order), work))
         except queue.Empty:
+            if due[0][0] > clock():
+                continue  # it is due after the longest wait
             _, _, work = heapq.heappop(due)
             delay = _do(work)
-            if delay is not None:
+            if delay < math.inf:
                 heapq.heappush(due, (clock() + delay, next(order), work))
 
 
-def _do(work: weakref.WeakMethod[Work]) -> float | None:
-    """One slice for a cache that may be gone. In a function, so that no frame keeps the cache."""
+def _wait(delay: float) -> float:
+    return min(max(0.0, delay), LONGEST_WAIT)
+
+
+def _do(work: weakref.WeakMethod[Work]) -> float:
+    """One slice for a cache that may be gone. In a function, so that no frame keeps the cache.
+
+    A slice runs code of users: clocks, hashes of keys, listeners. Whatever that raises, the other
+    caches still want the thread.
+    """
     method = work()
-    return None if method is None else method()
+    if method is None:
+        return math.inf
+    try:
+        delay = method()
+    except BaseException:  # noqa: BLE001 - logged; a listener may raise SystemExit
+        _log.exception("sweeping a cache failed; trying again in %g s", RETRY)
+        return RETRY
+    return math.inf if delay is None else delay
 
 
 _shared = Sweeper(REAL, "threadkit-shared-sweeper")
