@@ -8,12 +8,13 @@ sentence; every exception pickles and unpickles with its facts.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import enum
 import queue
 import sys
 from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from typing_extensions import Self
 
@@ -88,19 +89,36 @@ def _rebuild(cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, A
     return exc
 
 
-def report_unraisable(exc: Exception, message: str, source: object) -> None:
+def _unraisable_type() -> Any:
+    """The type that Python's own hook insists on. No module names it."""
+    for cls in tuple.__subclasses__():
+        if cls.__name__ == "UnraisableHookArgs":
+            return cls
+    return lambda facts: SimpleNamespace(  # a Python whose hook takes anything with these names
+        **dict(
+            zip(("exc_type", "exc_value", "exc_traceback", "err_msg", "object"), facts, strict=True)
+        )
+    )
+
+
+_UnraisableHookArgs: Any = _unraisable_type()
+
+
+def report_unraisable(exc: BaseException, message: str, source: object) -> None:
     """Hand an exception that has nowhere to go to where Python reports such ones.
 
-    For callbacks of users: the call they were made from did its work and must not fail for them.
+    For callbacks of users: the call they were made from did its work and must not fail for them,
+    nor for a hook that raises, whose own exception goes to the hook Python came with.
     """
-    unraisable = SimpleNamespace(
-        exc_type=type(exc),
-        exc_value=exc,
-        exc_traceback=exc.__traceback__,
-        err_msg=message,
-        object=source,
-    )
-    sys.unraisablehook(cast("sys.UnraisableHookArgs", unraisable))
+    try:
+        _tell(sys.unraisablehook, exc, message, source)
+    except Exception as failure:  # noqa: BLE001 - a hook of the user
+        with contextlib.suppress(Exception):  # not even standard error takes it
+            _tell(sys.__unraisablehook__, failure, "sys.unraisablehook raised", source)
+
+
+def _tell(hook: Any, exc: BaseException, message: str, source: object) -> None:
+    hook(_UnraisableHookArgs((type(exc), exc, exc.__traceback__, message, source)))
 
 
 class ThreadkitError(Exception):

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import pickle
+import sys
 import threading
 from collections import Counter
 from typing import get_args
@@ -13,6 +14,7 @@ from typing import get_args
 import pytest
 
 from threadkit import (
+    ErrorLog,
     MessageQueue,
     Overflow,
     QueueClosed,
@@ -754,6 +756,76 @@ def test_an_on_drop_that_raises_hurts_nobody(monkeypatch):
     assert [str(report.exc_value) for report in reported] == ["drop_oldest 0", "drop_oldest 1"]
     assert reported[0].err_msg == "texts: on_drop raised"
     assert reported[0].object is on_drop
+
+
+def fail_on_drop(item, reason):
+    raise RuntimeError(f"{reason} {item}")
+
+
+def test_what_an_on_drop_raises_is_printed_by_the_hook_python_came_with(monkeypatch, capsys, clock):
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+    queue = MessageQueue(ttl=1.0, on_drop=fail_on_drop, name="texts", runtime=clock)
+    queue.put("stale")
+    clock.advance(2.0)
+    queue.put("fresh")
+    assert queue.get() == "fresh"
+    printed = capsys.readouterr().err
+    assert printed.startswith("texts: on_drop raised: <function fail_on_drop")
+    assert printed.endswith("RuntimeError: expired stale\n")
+
+
+def test_what_an_on_drop_raises_is_recorded_by_an_installed_error_log(monkeypatch, capsys):
+    monkeypatch.setattr("sys.unraisablehook", sys.__unraisablehook__)
+    errors = ErrorLog()
+    errors.install()
+    try:
+        queue = MessageQueue(maxsize=1, overflow="drop_oldest", on_drop=fail_on_drop)
+        queue.put(1)
+        queue.put(2)
+    finally:
+        errors.uninstall()
+    assert queue.get() == 2
+    assert [group.message for group in errors.groups()] == ["drop_oldest 1"]
+    assert "RuntimeError: drop_oldest 1" in capsys.readouterr().err
+
+
+def test_a_hook_that_raises_costs_no_item(monkeypatch, capsys):
+    def hook(args):
+        raise ValueError("the hook")
+
+    monkeypatch.setattr("sys.unraisablehook", hook)
+    queue = MessageQueue(maxsize=1, overflow="drop_oldest", on_drop=fail_on_drop)
+    queue.put(1)
+    queue.put(2)
+    assert queue.get() == 2
+    assert "ValueError: the hook" in capsys.readouterr().err
+
+
+def test_an_on_drop_that_exits_costs_no_item(monkeypatch, clock):
+    reported = []
+    monkeypatch.setattr("sys.unraisablehook", reported.append)
+    queue = MessageQueue(ttl=1.0, on_drop=lambda item, reason: sys.exit(item), runtime=clock)
+    queue.put("first")
+    queue.put("second")
+    clock.advance(2.0)
+    queue.put("fresh")
+    assert queue.get() == "fresh"
+    assert [report.exc_value.code for report in reported] == ["first", "second"]
+    assert balance(queue).callback_errors == 2
+
+
+def test_an_interrupt_in_on_drop_ends_the_get_and_leaves_the_books_balanced(clock):
+    def interrupt(item, reason):
+        raise KeyboardInterrupt
+
+    queue = MessageQueue(ttl=1.0, on_drop=interrupt, runtime=clock)
+    queue.put("stale")
+    clock.advance(2.0)
+    queue.put("fresh")
+    with pytest.raises(KeyboardInterrupt):
+        queue.get()
+    seen = balance(queue)
+    assert (seen.gets, seen.drops["expired"], seen.waiting) == (1, 1, 0)
 
 
 # -- looking --------------------------------------------------------------------------------

@@ -105,7 +105,9 @@ class MessageQueue(Generic[T]):
             the same key. It must change neither: it is called again when the waiting one was taken
             meanwhile. None: the new item replaces the waiting one.
         on_drop: Called with each dropped item and the reason, by the thread whose call dropped it,
-            before that call returns. What it raises goes to `sys.unraisablehook` and is counted.
+            before that call returns. What it raises, SystemExit included, goes to
+            `sys.unraisablehook` and is counted. A KeyboardInterrupt ends the call instead, as it
+            would anywhere else in it: what a get had taken is counted among `gets` and lost.
         runtime: Clock and locks.
 
     Raises:
@@ -552,7 +554,7 @@ class MessageQueue(Generic[T]):
             return
         try:
             self._on_drop(item, reason)
-        except Exception as exc:  # noqa: BLE001 - the call that dropped the item did its work
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the call did its work
             with self._section:
                 self._callback_errors += 1
             report_unraisable(exc, f"{self.name}: on_drop raised", self._on_drop)
