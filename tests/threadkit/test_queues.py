@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 from collections import Counter
+from decimal import Decimal
 from typing import get_args
 
 import pytest
@@ -322,6 +323,22 @@ def test_many_deadlines_that_came_to_nothing_are_forgotten(clock):
     for number in range(10_000):
         queue.put(number, ttl=1e6)
     assert len(queue._store._deadlines) < 100
+    clock.advance(1e6)
+    queue.put("new")
+    assert balance(queue).drops["expired"] == 1
+
+
+@pytest.mark.parametrize("change", ["coalesce", "reprioritize"])
+def test_the_deadlines_of_an_entry_that_changes_often_are_forgotten(clock, change):
+    queue = MessageQueue(2, maxsize=1, overflow="drop_oldest", ttl=1e6, runtime=clock)
+    queue.put("first", key=1)
+    queue.put("second", key=2)  # found it full: the deadlines are noted
+    for number in range(1_000):
+        if change == "coalesce":
+            queue.put(number, key=2)
+        else:
+            queue.reprioritize(2, number % 2)
+    assert len(queue._store._deadlines) <= 2 * 1 + 64
     clock.advance(1e6)
     queue.put("new")
     assert balance(queue).drops["expired"] == 1
@@ -903,6 +920,7 @@ def test_errors_keep_their_facts_across_processes():
         ({"overflow": "explode"}, "overflow must be one of block, reject, .*, not 'explode'"),
         ({"ageing": -1.0}, "ageing must be None or at least 0 seconds, not -1.0"),
         ({"ageing": math.inf}, "ageing must be None or at least 0 seconds, not inf"),
+        ({"ageing": 1e308}, r"levels \* ageing must be finite, not 4 \* 1e\+308"),
         ({"ttl": 0}, "ttl must be more than 0 seconds, not 0"),
         ({"ttl": math.nan}, "ttl must be more than 0 seconds, not nan"),
     ],
@@ -926,6 +944,36 @@ def test_a_put_refuses_what_makes_no_sense(ends, options, message):
     with pytest.raises(ValueError, match=message):
         ends.put(queue, "item", **options)
     assert balance(queue).puts == 0
+
+
+@pytest.mark.parametrize("options", [{"priority": 0.5}, {"ttl": Decimal(5)}, {"ttl": "5"}])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_put_of_a_wrong_type_leaves_everything_as_it_was(ends, rule, options, full):
+    queue = MessageQueue(maxsize=1 if full else 2, overflow=rule)
+    queue.put("innocent", 1)
+    with pytest.raises(TypeError):
+        ends.put(queue, "bad", **options)
+    with pytest.raises(TypeError):
+        queue.put_from_signal("bad", **options)
+    assert balance(queue).puts == 1
+    assert queue.get_nowait() == "innocent"
+
+
+def test_a_move_to_a_level_of_a_wrong_type_leaves_the_item_where_it_was():
+    queue = MessageQueue()
+    queue.put("item", 1, key="key")
+    with pytest.raises(TypeError):
+        queue.reprioritize("key", 0.5)
+    assert balance(queue).waiting_by_level == (0, 1, 0, 0)
+    assert queue.get_nowait() == "item"
+
+
+def test_a_batch_refuses_a_timeout_even_where_it_need_not_wait():
+    queue = MessageQueue()
+    queue.put("item")
+    with pytest.raises(ValueError, match="timeout must be"):
+        queue.get_batch(1, -1)
+    assert len(queue) == 1
 
 
 def test_other_methods_refuse_what_makes_no_sense(ends):

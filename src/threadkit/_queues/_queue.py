@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Hashable
 from functools import partial
 from math import inf
+from operator import index
 from types import MappingProxyType
 from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
 
@@ -134,6 +135,8 @@ class MessageQueue(Generic[T]):
             raise ValueError(f"overflow must be one of {allowed}, not {overflow!r}")
         if ageing is not None and not 0 <= ageing < inf:
             raise ValueError(f"ageing must be None or at least 0 seconds, not {ageing!r}")
+        if ageing is not None and not levels * ageing < inf:
+            raise ValueError(f"levels * ageing must be finite, not {levels!r} * {ageing!r}")
         self.name: Final = name
         self.levels: Final = levels
         self.overflow: Final[Overflow] = overflow
@@ -209,7 +212,7 @@ class MessageQueue(Generic[T]):
         if timeout is not None:
             _check_timeout(timeout)
         if not self._put_now(item, priority, lifetime, key):
-            attempt = partial(self._offer, item, priority, lifetime, key)
+            attempt = partial(self._offer, item, index(priority), lifetime, key)
             if self._putters.block(attempt, self._patience(timeout)) is NOTHING:
                 raise self._full()
 
@@ -231,7 +234,7 @@ class MessageQueue(Generic[T]):
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
         lifetime = self._check_put(priority, ttl, timeout)
         if not self._put_now(item, priority, lifetime, key):
-            attempt = partial(self._offer, item, priority, lifetime, key)
+            attempt = partial(self._offer, item, index(priority), lifetime, key)
             if await self._putters.suspend(attempt, self._patience(timeout)) is NOTHING:
                 raise self._full()
 
@@ -246,6 +249,7 @@ class MessageQueue(Generic[T]):
             ValueError: `priority` names no level, or `ttl` is out of its range.
         """
         lifetime = self._check_put(priority, ttl, None)
+        priority = index(priority)
         self._signalled = True
         self._inbox.put((item, priority, lifetime))
         self._admit_signalled(in_handler=True)
@@ -408,6 +412,8 @@ class MessageQueue(Generic[T]):
         """
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n!r}")
+        if timeout is not None:
+            _check_timeout(timeout)
         return self._take_some(n) or [self.get(timeout), *self._take_some(n - 1)]
 
     def _get_now(self) -> T | _Nothing:
@@ -461,6 +467,7 @@ class MessageQueue(Generic[T]):
         """
         if not 0 <= level < self.levels:
             raise self._no_level("level", level)
+        level = index(level)
         with self._section:
             entry = self._store.by_key.get(key)
             if entry is not None:
@@ -643,9 +650,13 @@ def _checked_maxsize(maxsize: int) -> int:
 
 
 def _checked_ttl(ttl: float) -> float:
-    if not ttl > 0:
+    try:
+        seconds = 0.0 + ttl  # a Decimal is a number too, but not one that a clock can add
+    except TypeError:
+        raise TypeError(f"ttl must be a number of seconds, not {ttl!r}") from None
+    if not seconds > 0:
         raise ValueError(f"ttl must be more than 0 seconds, not {ttl!r}")
-    return ttl
+    return seconds
 
 
 def _check_timeout(timeout: float) -> None:

@@ -98,11 +98,12 @@ class Store(Generic[T]):
 
     def push(self, item: T, level: int, lifetime: float, key: Hashable) -> None:
         """Add an item at the end of its level."""
-        self.puts = number = self.puts + 1
+        number = self.puts + 1
         clock = self._clock  # calling it as an attribute costs 20 ns more on 3.11
         now = clock()
         entry = (number, item, now + self._handicaps[level], now, now + lifetime, key, level)
         self.levels[level].append(entry)
+        self.puts = number  # a bad level or lifetime has raised by now
         self.count = count = self.count + 1
         if count > self.high_water:  # noqa: PLR1730 - max() is a call on the hot path
             self.high_water = count
@@ -117,8 +118,8 @@ class Store(Generic[T]):
     def update(self, entry: Entry[T], item: T, level: int, deadline: float) -> None:
         """Give a waiting entry another item, level and deadline; it keeps its age."""
         number, _, _, entered_at, _, key, _ = entry
-        self._remove(entry)
         rank = entered_at + self._handicaps[level]
+        self._remove(entry)
         updated = (number, item, rank, entered_at, deadline, key, level)
         entries = self.levels[level]
         entries.insert(bisect_left(entries, updated), updated)
@@ -126,6 +127,8 @@ class Store(Generic[T]):
             self.by_key[key] = updated
         if deadline != inf and number <= self._noted:
             heapq.heappush(self._deadlines, (deadline, number, level))
+            if len(self._deadlines) > 2 * self.count + 64:
+                self._note_deadlines()
 
     # -- out ------------------------------------------------------------------------------
 
