@@ -13,8 +13,7 @@ import enum
 import queue
 import sys
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from typing_extensions import Self
 
@@ -91,14 +90,8 @@ def _rebuild(cls: type[BaseException], args: tuple[Any, ...], facts: dict[str, A
 
 def _unraisable_type() -> Any:
     """The type that Python's own hook insists on. No module names it."""
-    for cls in tuple.__subclasses__():
-        if cls.__name__ == "UnraisableHookArgs":
-            return cls
-    return lambda facts: SimpleNamespace(  # a Python whose hook takes anything with these names
-        **dict(
-            zip(("exc_type", "exc_value", "exc_traceback", "err_msg", "object"), facts, strict=True)
-        )
-    )
+    subclasses = cast("Any", tuple).__subclasses__()
+    return next(cls for cls in subclasses if cls.__name__ == "UnraisableHookArgs")
 
 
 _UnraisableHookArgs: Any = _unraisable_type()
