@@ -173,12 +173,8 @@ def _run(arguments: argparse.Namespace) -> int:
     logger = logging.getLogger("livebot")
 
     def changed(settings: Settings) -> None:
-        try:
-            bot.update(settings)
-        except ValueError as exc:
-            refused(exc)
-        else:
-            logger.info("%s was read again", arguments.config)
+        bot.update(settings)
+        logger.info("%s was read again", arguments.config)
 
     def refused(exc: ValueError) -> None:
         logger.warning("the settings stay as they were: %s", exc)
