@@ -485,6 +485,45 @@ def test_a_loader_that_raises_leaves_nothing(cache):
     assert not cache._loading
 
 
+def test_a_write_that_fails_leaves_no_outdated_file(cache, tmp_path, monkeypatch):
+    def full(_path, _data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    cache.put("a", b"old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        cache.put("a", b"new")
+    assert cache.get("a") == b"new"
+    assert FileTier(tmp_path, max_bytes=100_000).get("a") is None
+
+
+@pytest.mark.parametrize("remove", [lambda cache: cache.delete("a"), lambda cache: cache.clear()])
+def test_memory_forgets_even_when_the_files_fail(cache, monkeypatch, remove):
+    def broken(_path, **_arguments):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    cache.put("a", b"1")
+    monkeypatch.setattr(Path, "unlink", broken)
+    with pytest.raises(StorageFailed):
+        remove(cache)
+    assert "a" not in cache._memory
+
+
+def test_a_load_that_raises_gives_its_turn_to_write_back(cache):
+    import asyncio
+
+    with pytest.raises(ZeroDivisionError):
+        cache.load("a", lambda _key: 1 / 0)
+    assert not cache._loading
+
+    async def cancelled():
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(cache.aload("a", lambda _key: asyncio.Event().wait()), 0.01)
+
+    asyncio.run(cancelled())
+    assert not cache._loading
+
+
 def test_coroutines_load_through_both_tiers(cache, tmp_path):
     import asyncio
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
@@ -97,8 +98,11 @@ class TieredCache(Generic[K]):
             if found is not None:
                 return found
             token = self._begin(key)
-            value = loader(key)
-            self._finish(key, value, token)
+            try:
+                value = loader(key)
+                self._finish(key, value, token)
+            finally:
+                self._forget(key, token)
             return value
 
         return self._memory.load(key, read_or_load, timeout=timeout)
@@ -117,10 +121,13 @@ class TieredCache(Generic[K]):
             if found is not None:
                 return found
             token = self._begin(key)
-            value: Any = loader(key)
-            if inspect.isawaitable(value):
-                value = await value
-            await asyncio.to_thread(self._finish, key, value, token)
+            try:
+                value: Any = loader(key)
+                if inspect.isawaitable(value):
+                    value = await value
+                await asyncio.to_thread(self._finish, key, value, token)
+            finally:
+                self._forget(key, token)
             return value  # type: ignore[no-any-return]
 
         return await self._memory.aload(key, read_or_load, timeout=timeout)
@@ -139,17 +146,23 @@ class TieredCache(Generic[K]):
 
     def delete(self, key: K) -> bool:
         """Remove `key` from both tiers. False if it was in neither."""
-        with self._lock:
-            self._loading.pop(key, None)
-            was_in_files = self._files.delete(key)
-        return self._memory.pop(key, None) is not None or was_in_files
+        was_in_files = was_in_memory = False
+        try:
+            with self._lock:
+                self._loading.pop(key, None)
+                was_in_files = self._files.delete(key)
+        finally:
+            was_in_memory = self._memory.pop(key, None) is not None
+        return was_in_memory or was_in_files
 
     def clear(self) -> None:
         """Empty both tiers. Files of others in the folder stay."""
-        with self._lock:
-            self._loading.clear()
-            self._files.clear()
-        self._memory.clear()
+        try:
+            with self._lock:
+                self._loading.clear()
+                self._files.clear()
+        finally:
+            self._memory.clear()
 
     def __contains__(self, key: K) -> bool:
         return key in self._memory or key in self._files
@@ -176,11 +189,19 @@ class TieredCache(Generic[K]):
                 del self._loading[key]
                 self._write_locked(key, value)
 
+    def _forget(self, key: K, token: object) -> None:
+        """End a load that may have failed: it may write no longer."""
+        with self._lock:
+            if self._loading.get(key) is token:
+                del self._loading[key]
+
     def _write_locked(self, key: K, value: bytes) -> None:
         try:
             self._files.put(key, value)
         except StorageFailed as exc:
             self._storage_failures += 1
+            with contextlib.suppress(StorageFailed):  # never serve what was to be replaced
+                self._files.delete(key)
             if not self._is_down:
                 _log.error("%s; going on without files", exc)
             self._is_down = True
