@@ -29,7 +29,7 @@ from livebot.sources import (
     SourceStatistics,
 )
 from livebot.speech import SpeechError, SpeechService, SpeechStatistics
-from livebot.stages import AsyncMessageHandler, Handler, MessageHandler, VoiceStage
+from livebot.stages import AsyncMessageHandler, MessageHandler, VoiceStage
 from threadkit import (
     REAL,
     ComponentManager,
@@ -186,7 +186,7 @@ class LiveBot:
             name, max_workers=workers, errors=self.errors, stop_timeout=2, **options
         )
 
-    def _handler(self, settings: Settings) -> Handler:
+    def _handler(self, settings: Settings) -> MessageHandler | AsyncMessageHandler:
         made_of: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
             "threads": MessageHandler,
             "asyncio": AsyncMessageHandler,

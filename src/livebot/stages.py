@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from livebot.ledger import Entry
 from threadkit import (
@@ -20,18 +20,11 @@ from threadkit import (
     Runtime,
 )
 
-__all__ = ["AsyncMessageHandler", "Handler", "MessageHandler", "VoiceStage"]
+__all__ = ["AsyncMessageHandler", "MessageHandler", "VoiceStage"]
 
 logger = logging.getLogger("livebot")
 
 Work = Callable[[Entry], None]
-
-
-class Handler(Protocol):
-    """Takes entries from a queue to a pool, not faster than the pool works."""
-
-    def start(self, ctx: Context, /) -> object: ...
-    def stop(self, ctx: Context, /) -> object: ...
 
 
 class _QueueHandler:
