@@ -121,12 +121,12 @@ class Log:
     def __init__(self, bot: Any) -> None:
         self._calls: dict[object, tuple[float, float, bool]] = {}
         self._heard: queue.SimpleQueue[Utterance] = queue.SimpleQueue()
-        self._speak: Callable[..., Any] = bot._speech.synthesize  # noqa: SLF001 - the stages' seams
-        self._play: Callable[..., Any] = bot._player.play  # noqa: SLF001
+        self._speak: Callable[..., Any] = bot.speaking.speech.synthesize
+        self._play: Callable[..., Any] = bot.speaking.player.play
         self._last: Any = None
-        bot._speech.synthesize = self._synthesize  # noqa: SLF001
-        bot._player.play = self._give  # noqa: SLF001
-        bot._player._on_started = self._heard.put  # noqa: SLF001
+        bot.speaking.speech.synthesize = self._synthesize
+        bot.speaking.player.play = self._give
+        bot.speaking.player._on_started = self._heard.put  # noqa: SLF001
 
     def _synthesize(self, text: str, **settings: Any) -> Any:
         began_at = monotonic()

@@ -8,18 +8,17 @@ reason: several times more arrives than can be spoken, so shedding is the normal
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from livebot.config import FeedSettings, ModelSettings, Settings
-from livebot.ledger import Entry, Ledger, LedgerStatistics, Stage
-from livebot.messages import Chat, Event
-from livebot.moderation import Moderator, Outcome, Rules, Verdict
-from livebot.playback import AudioPlayer, Pace, PlayerStatistics, Utterance
-from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
+from livebot.answering import Answering
+from livebot.config import FeedSettings, Settings
+from livebot.ledger import Entry, Ledger, LedgerStatistics
+from livebot.messages import Event
+from livebot.playback import PlayerStatistics
+from livebot.replies import ModelStatistics
 from livebot.sources import (
     BarrageGrabSource,
     DouyinLiveSource,
@@ -28,8 +27,9 @@ from livebot.sources import (
     FeedState,
     SourceStatistics,
 )
-from livebot.speech import SpeechError, SpeechService, SpeechStatistics
-from livebot.stages import AsyncMessageHandler, MessageHandler, VoiceStage
+from livebot.speaking import Speaking
+from livebot.speech import SpeechStatistics
+from livebot.stages import AsyncMessageHandler, MessageHandler
 from threadkit import (
     REAL,
     ComponentManager,
@@ -37,25 +37,13 @@ from threadkit import (
     DynamicThreadPool,
     ErrorLog,
     ErrorLogStatistics,
-    FileTier,
     LoggingSink,
     MessageQueue,
     QueueClosed,
-    Rejected,
     Runtime,
-    TieredCache,
-    TTLCache,
 )
 
 __all__ = ["LiveBot", "Snapshot"]
-
-# Seconds the player waits for a sentence whose turn it is; longer than synthesis can take, with its
-# retry and the start of two workers.
-_PATIENCE = 90.0
-
-logger = logging.getLogger("livebot")
-
-_FASTEST = 450  # words a minute; espeak's own limit
 
 
 @dataclass(frozen=True)
@@ -98,7 +86,6 @@ class LiveBot:
         feed_needs: Iterable[str] = (),
         runtime: Runtime = REAL,
     ) -> None:
-        pipeline, voice = settings.pipeline, settings.voice
         self._runtime = runtime
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
@@ -106,108 +93,59 @@ class LiveBot:
         self.manager = ComponentManager("livebot", runtime=runtime)
         self.errors = ErrorLog("livebot", runtime=runtime)
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
-        self._moderator = Moderator(_rules(settings), announce=self._judged, runtime=runtime)
-        self._templates = TemplateWriter(settings.replies)
-        self._model_settings: ModelSettings = settings.model
-        self._model = self._model_writer(settings.model)
         self._messages: MessageQueue[Entry] = MessageQueue(
-            maxsize=pipeline.message_queue_size,
+            maxsize=settings.pipeline.message_queue_size,
             overflow="drop_lowest",
-            on_drop=self._dropped_by("message queue"),
+            on_drop=self._ledger.dropper("message queue"),
             name="messages",
             runtime=runtime,
         )
-        self._texts: MessageQueue[Entry] = MessageQueue(
-            maxsize=pipeline.text_queue_size,
-            overflow="drop_lowest",
-            ageing=pipeline.ageing,
-            ttl=pipeline.text_ttl,
-            on_drop=self._dropped_by("text queue"),
-            name="texts",
+        pools = self._pools(settings)
+        shared: dict[str, Any] = {"ledger": self._ledger, "errors": self.errors, "runtime": runtime}
+        self.speaking = Speaking(settings, pool=pools["tts"], wav=wav, **shared)
+        self.answering = Answering(
+            settings, model_pool=pools["model"], say=self.speaking.say, **shared
+        )
+        make_handler = _HANDLERS[settings.pipeline.handler]
+        handler = make_handler(
+            self._messages,
+            pools["processing"],
+            self.answering.answer,
+            self._refused,
             runtime=runtime,
         )
-        self._pace = Pace(
-            voice.rate,
-            fastest=max(voice.rate, min(_FASTEST, round(voice.rate * voice.hurry))),
-            full=max(3, pipeline.text_queue_size),
-        )
-        self._speech = SpeechService(
-            _audio_cache(settings), workers=voice.workers, rate=self._rate, runtime=runtime
-        )
-        self._player = AudioPlayer(
-            wav=wav,
-            device=voice.device,
-            rest=voice.rest,
-            subtitles=voice.subtitles,
-            patience=_PATIENCE,
-            on_played=self._played,
-            runtime=runtime,
-        )
-        self._player.set_volume(voice.volume)
         self._source = _source(url, settings.feed, self._receive, self._feed_changed, runtime)
-        self._wire(settings, [*feed_needs])
+        self._wire(handler, [*feed_needs])
 
-    def _rate(self) -> int:
-        """How fast to speak now: faster, the more sentences wait."""
-        return self._pace(len(self._texts))
-
-    def _wire(self, settings: Settings, feed_needs: list[str]) -> None:
-        """Who needs whom: started in this order, stopped in the reverse of it."""
-        manager, voice = self.manager, settings.voice
-        manager.add("errors", _Errors(self.errors))
-        manager.add("player", self._player, needs=["errors"])
-        manager.add("speech", _Closing(self._speech.close), needs=["player"])
-        self._speech_pool = self._pool("tts", voice.workers, needs=["speech"])
-        self._voice = VoiceStage(
-            self._texts,
-            self._speak,
-            self._ledger.complete,
-            lookahead=voice.lookahead,
-            stall=settings.model.stall,
-            runtime=self._runtime,
-        )
-        manager.add("voice", self._voice, needs=["tts"])
-        manager.add("combos", self._moderator, needs=["voice"])
-        parallel = settings.model.parallel
-        self._model_pool = self._pool(
-            "model", parallel, needs=["combos"], queue_limit=parallel, overflow="reject"
-        )
-        # Stopped before its pool, so that no worker is left waiting for the model.
-        manager.add("answers", _Closing(self._close_model), needs=["model"])
+    def _pools(self, settings: Settings) -> dict[str, DynamicThreadPool]:
+        """The threads that do the work, by what they do."""
+        shared: dict[str, Any] = {"errors": self.errors, "stop_timeout": 2}
+        voices, parallel = settings.voice.workers, settings.model.parallel
         workers = settings.pipeline.processing_workers
-        self._processing = self._pool(
-            "processing", workers, needs=["answers"], queue_limit=4 * workers, overflow="block"
-        )
-        manager.add("messages", self._handler(settings), needs=["processing"])
-        manager.add("source", self._source, needs=["messages", *feed_needs])
+        return {
+            "tts": self.manager.pool("tts", max_workers=voices, needs=["speech"], **shared),
+            "model": self.manager.pool(
+                "model", max_workers=parallel, needs=["combos"], queue_limit=parallel,
+                overflow="reject", **shared,
+            ),
+            "processing": self.manager.pool(
+                "processing", max_workers=workers, needs=["answers"], queue_limit=4 * workers,
+                overflow="block", **shared,
+            ),
+        }  # fmt: skip
 
-    def _pool(self, name: str, workers: int, **options: Any) -> DynamicThreadPool:
-        return self.manager.pool(
-            name, max_workers=workers, errors=self.errors, stop_timeout=2, **options
-        )
-
-    def _handler(self, settings: Settings) -> MessageHandler | AsyncMessageHandler:
-        made_of: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
-            "threads": MessageHandler,
-            "asyncio": AsyncMessageHandler,
-        }
-        return made_of[settings.pipeline.handler](
-            self._messages, self._processing, self._answer, self._refused, runtime=self._runtime
-        )
-
-    def _model_writer(self, settings: ModelSettings) -> ModelWriter | None:
-        if not settings.model:
-            return None
-        return ModelWriter(
-            settings,
-            api_key=settings.api_key().get_secret_value(),
-            objection=self._moderator.objection,
-            runtime=self._runtime,
-        )
-
-    def _close_model(self) -> None:
-        if self._model is not None:
-            self._model.close()
+    def _wire(self, handler: MessageHandler | AsyncMessageHandler, feed_needs: list[str]) -> None:
+        """Who needs whom: started in this order, stopped in the reverse of it."""
+        add, speaking, answering = self.manager.add, self.speaking, self.answering
+        add("errors", _Errors(self.errors))
+        add("player", speaking.player, needs=["errors"])
+        add("speech", _Closing(speaking.speech.close), needs=["player"])
+        add("voice", speaking.voice, needs=["tts"])
+        add("combos", answering.moderator, needs=["voice"])
+        # Stopped before its pool, so that no worker is left waiting for the model.
+        add("answers", _Closing(answering.close), needs=["model"])
+        add("messages", handler, needs=["processing"])
+        add("source", self._source, needs=["messages", *feed_needs])
 
     def update(self, settings: Settings) -> None:
         """Use what can change while the bot runs: moderation, replies, the model, the volume.
@@ -218,13 +156,8 @@ class LiveBot:
         Raises:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
-        self._moderator.update(_rules(settings))
-        self._templates.update(settings.replies)
-        if settings.model != self._model_settings:
-            self._close_model()
-            self._model_settings = settings.model
-            self._model = self._model_writer(settings.model)
-        self._player.set_volume(settings.voice.volume)
+        self.answering.update(settings)
+        self.speaking.update(settings)
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
@@ -241,14 +174,14 @@ class LiveBot:
         return Snapshot(
             self._ledger.statistics(),
             self._source.statistics(),
-            self._speech.statistics(),
-            self._player.statistics(),
+            self.speaking.speech.statistics(),
+            self.speaking.player.statistics(),
             self.errors.statistics(),
-            self._model.statistics() if self._model else None,
+            self.answering.model_statistics(),
             self._runtime.monotonic() - self._began_at,
         )
 
-    # -- from stage to stage, in the order an event takes -----------------------------------
+    # -- where the feed ends and the pipeline begins ----------------------------------------
 
     def _receive(self, event: Event) -> None:
         """On the WebSocket thread: only counts and queues, so that pings are answered in time."""
@@ -257,149 +190,31 @@ class LiveBot:
             return
         entry = self._ledger.admit(event)
         try:
-            self._messages.put_nowait(entry, self._moderator.rank(event))
+            self._messages.put_nowait(entry, self.answering.moderator.rank(event))
         except QueueClosed:
             self._refused(entry)
+
+    def _refused(self, entry: Entry) -> None:
+        self._ledger.drop(entry, "stopping")
 
     def _feed_changed(self, state: FeedState, sentence: str) -> None:
         """On the source's thread: after its last state nothing more will come."""
         if state in (FeedState.ENDED, FeedState.REFUSED):
             self._refused_by_room = state is FeedState.REFUSED
             self._broadcast_ended = True
-            self._moderator.flush()
+            self.answering.moderator.flush()
             self._settled()
-
-    def _refused(self, entry: Entry) -> None:
-        self._ledger.drop(entry, "stopping")
-
-    def _answer(self, entry: Entry) -> None:
-        """On a processing worker: decides whether to answer. A held combo is announced later."""
-        self._ledger.move(entry, Stage.PROCESSING)
-        try:
-            verdict = self._moderator.consider(entry.event, entry)
-        except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
-            self._failed(entry, exc)
-            return
-        if verdict.outcome is not Outcome.HOLD:
-            self._judged(verdict)
-
-    def _judged(self, verdict: Verdict) -> None:
-        """On a processing worker, or on the moderator's thread when a combo has ended."""
-        entry: Any = verdict.tag
-        if verdict.outcome is not Outcome.SPEAK:
-            self._ledger.drop(entry, verdict.reason)
-            return
-        try:
-            if not self._asks_model(entry, verdict):
-                self._fill_template(entry, verdict)
-        except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
-            self._failed(entry, exc)
-
-    def _failed(self, entry: Entry, exc: Exception) -> None:
-        event = entry.event
-        self.errors.record(exc, component="processing", task=f"{event.kind} {event.id}")
-        self._ledger.drop(entry, "error while answering")
-
-    def _fill_template(self, entry: Entry, verdict: Verdict) -> None:
-        sentence = self._templates.write(verdict.event)
-        if not sentence:
-            self._ledger.drop(entry, f"no template for {verdict.event.kind}")
-            return
-        entry.sentences.put_nowait(sentence)
-        entry.sentences.close()
-        self._queue_for_voice(entry, verdict.priority)
-
-    def _asks_model(self, entry: Entry, verdict: Verdict) -> bool:
-        """Hand a chat to the model, if there is one with room for another question."""
-        if self._model is None or not isinstance(verdict.event, Chat):
-            return False
-        try:
-            self._model_pool.submit(self._converse, self._model, entry, verdict)
-        except (Rejected, RuntimeError):
-            return False
-        return True
-
-    def _converse(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
-        """On a model worker: sentences go to the voice while the rest is being written."""
-        spoken = entry.sentences
-        queued = False
-        try:
-            for sentence in model.sentences(
-                verdict.event, verdict.text, cancelled=lambda: spoken.closed
-            ):
-                spoken.put_nowait(sentence)
-                if not queued:
-                    queued = True
-                    self._queue_for_voice(entry, verdict.priority)
-        except QueueClosed:
-            return  # the entry was dropped or interrupted: nobody listens any more
-        except ModelUnavailable as exc:
-            logger.info("%s", exc)
-        except Exception as exc:  # noqa: BLE001 - the template speaks instead
-            self.errors.record(exc, component="model", task=f"chat {entry.event.id}")
-        if queued:
-            spoken.close()
-        else:
-            self._fill_template(entry, verdict)
-
-    def _queue_for_voice(self, entry: Entry, priority: int) -> None:
-        self._ledger.move(entry, Stage.TEXT)
-        try:
-            self._texts.put_nowait(entry, priority)
-        except QueueClosed:
-            self._refused(entry)
-
-    def _speak(self, number: int, entry: Entry, sentence: str) -> None:
-        """On the voice thread: has the next sentence synthesised."""
-        if entry.stage is not Stage.SPEECH:
-            self._ledger.move(entry, Stage.SPEECH)
-        self._ledger.begin(entry)
-        self._speech_pool.submit(self._synthesize, number, entry, sentence)
-
-    def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
-        """On a speech worker. Whatever happens, the number is played or given up."""
-        try:
-            speech = self._speech.synthesize(sentence)
-        except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
-            self.errors.record(exc, component="speech", task=sentence)
-            reason = exc.reason if isinstance(exc, SpeechError) else "error"
-            self._player.play(number, None)
-            self._ended(entry, f"speech: {reason}")
-            return
-        taken = self._player.play(number, speech, event_at=entry.event.received_at, tag=entry)
-        if not speech.pcm:
-            self._ended(entry, "speech: empty audio")
-        elif not taken and not self._voice.stopping:
-            self._ended(entry, "voice: late")
-
-    def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
-        """On the player's thread, after a sentence ended, one way or another."""
-        entry = utterance.tag
-        if utterance.outcome == "stopped" or not isinstance(entry, Entry):
-            return  # it stays pending: the bot was stopped before its end
-        if utterance.outcome == "spoken":
-            logger.info("said: %s", utterance.text)
-            self._ended(entry)
-        else:
-            entry.sentences.close(drain=False)  # who cuts a sentence does not want the next one
-            self._ended(entry, f"voice: {utterance.outcome}")
-
-    def _ended(self, entry: Entry, failure: str = "") -> None:
-        self._ledger.end(entry, failure)
-        self._voice.next()
-
-    def _dropped_by(self, queue: str) -> Callable[[Entry, str], None]:
-        def dropped(entry: Entry, reason: str) -> None:
-            entry.sentences.close(drain=False)
-            if reason != "closed":  # what a closing queue hands back was pending to the end
-                self._ledger.drop(entry, f"{queue}: {reason}")
-
-        return dropped
 
     def _settled(self) -> None:
         """Nothing is on its way: after the end of the broadcast that is the end of the work."""
         if self._broadcast_ended and self._ledger.statistics().pending == 0:
             self.manager.request_stop()
+
+
+_HANDLERS: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
+    "threads": MessageHandler,
+    "asyncio": AsyncMessageHandler,
+}
 
 
 class Feed(Protocol):
@@ -457,10 +272,6 @@ class _Clock:
         self._thread.join()
 
 
-def _rules(settings: Settings) -> Rules:
-    return Rules(**settings.moderation.model_dump())
-
-
 def _source(
     url: str | Callable[[], Endpoint],
     feed: FeedSettings,
@@ -479,14 +290,3 @@ def _source(
         url, headers=headers, emit=emit, on_state=on_state, runtime=runtime
     )
     return source
-
-
-def _audio_cache(settings: Settings) -> Any:
-    voice = settings.voice
-    memory: TTLCache[Any, bytes] = TTLCache(
-        maxsize=voice.cache_bytes, weigher=lambda _key, audio: len(audio), name="audio"
-    )
-    if voice.cache_directory is None:
-        return memory
-    directory = Path(voice.cache_directory)
-    return TieredCache(memory, FileTier(directory, max_bytes=4 * voice.cache_bytes))

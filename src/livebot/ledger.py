@@ -152,6 +152,16 @@ class Ledger:
         if settled:
             self._on_settled()
 
+    def dropper(self, queue: str) -> Callable[[Entry, str], None]:
+        """What a queue of entries has to be told as `on_drop`; `queue` begins the reason."""
+
+        def dropped(entry: Entry, reason: str) -> None:
+            entry.sentences.close(drain=False)
+            if reason != "closed":  # what a closing queue hands back was pending to the end
+                self.drop(entry, f"{queue}: {reason}")
+
+        return dropped
+
     def _settled_locked(self) -> bool:
         return not any(self._waiting.values())
 

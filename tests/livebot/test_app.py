@@ -56,14 +56,14 @@ def test_everything_that_can_be_spoken_is_spoken_in_the_end(live):
 
 def test_a_sentence_that_cannot_be_spoken_holds_up_nobody(live, monkeypatch):
     bot, _ = live(room("你好", "坏", "再见"))
-    speak = bot._speech.synthesize
+    speak = bot.speaking.speech.synthesize
 
     def sometimes(text):
         if "坏" in text:
             raise RuntimeError("the engine fell over")
         return speak(text)
 
-    monkeypatch.setattr(bot._speech, "synthesize", sometimes)
+    monkeypatch.setattr(bot.speaking.speech, "synthesize", sometimes)
     assert bot.run() == 0
     assert (books(bot).spoken, books(bot).dropped) == (2, {"speech: error": 1})
     [group] = bot.errors.groups()
@@ -72,14 +72,14 @@ def test_a_sentence_that_cannot_be_spoken_holds_up_nobody(live, monkeypatch):
 
 def test_an_event_that_breaks_moderation_is_dropped_and_recorded(live, monkeypatch):
     bot, _ = live([(0.0, chat(1, "你好")), (0.1, Member(id="2", user=User(id="9", name="乙")))])
-    consider = bot._moderator.consider
+    consider = bot.answering.moderator.consider
 
     def picky(event, tag):
         if isinstance(event, Member):
             raise ValueError("never seen such a thing")
         return consider(event, tag)
 
-    monkeypatch.setattr(bot._moderator, "consider", picky)
+    monkeypatch.setattr(bot.answering.moderator, "consider", picky)
     assert bot.run() == 0
     assert (books(bot).spoken, books(bot).dropped) == (1, {"error while answering": 1})
     assert [group.message for group in bot.errors.groups()] == ["never seen such a thing"]
@@ -142,7 +142,7 @@ def test_a_model_is_not_listened_to_any_more_once_its_answer_is_interrupted(live
     with ModelServer("stall", pieces=("好的。" * 20,)) as server:
         model = {"base_url": server.url, "model": "m", "stall": 0.5}
         bot, _ = live(room("唱首歌吧"), model=model)
-        bot._player._on_started = lambda utterance: bot._player.interrupt()
+        bot.speaking.player._on_started = lambda utterance: bot.speaking.player.interrupt()
         assert bot.run() == 0
     assert books(bot).dropped == {"voice: interrupted": 1}
 
@@ -167,7 +167,7 @@ def test_rules_and_replies_change_while_the_bot_runs(live, caplog):
             "moderation": {"blocked_words": ["微信"]},
         }
     )
-    bot._player._on_started = lambda utterance: bot.update(changed)
+    bot.speaking.player._on_started = lambda utterance: bot.update(changed)
     with caplog.at_level(logging.INFO):
         assert bot.run() == 0
     lines = [record.getMessage() for record in caplog.records]
@@ -186,20 +186,20 @@ def test_a_model_is_kept_unless_its_own_settings_change(live):
     with ModelServer() as server:
         model = {"base_url": server.url, "model": "m"}
         bot, _ = live(room("你好"), model=model)
-        first = bot._model
+        first = bot.answering.model
         bot.update(Settings.model_validate({"model": model, "voice": {"volume": 0.5}}))
-        assert bot._model is first
+        assert bot.answering.model is first
         bot.update(Settings.model_validate({"model": {**model, "persona": "海盗"}}))
-        assert bot._model is not first
+        assert bot.answering.model is not first
         assert first._client.is_closed()
-        bot._close_model()
+        bot.answering.close()
 
 
 def test_a_stop_in_the_middle_of_a_models_answer_waits_for_nobody(live):
     with ModelServer("stall", pieces=("好的。",)) as server:
         model = {"base_url": server.url, "model": "m", "stall": 300, "timeout": 300}
         bot, _ = live(room("唱首歌吧"), model=model)
-        bot._player._on_started = lambda utterance: bot.manager.request_stop()
+        bot.speaking.player._on_started = lambda utterance: bot.manager.request_stop()
         assert bot.run() == 0, bot.manager.report()
         assert server.waiting.is_set(), "the server was still holding its answer back"
         assert not server.let_go.is_set()
@@ -207,12 +207,12 @@ def test_a_stop_in_the_middle_of_a_models_answer_waits_for_nobody(live):
 
 def test_a_sentence_that_comes_too_late_is_dropped_and_gives_its_room_back(live, monkeypatch):
     bot, _ = live(room("你好", "早上好", "再见"), voice={"lookahead": 1})
-    play = bot._player.play
+    play = bot.speaking.player.play
 
     def late_once(number, speech, **options):
         return play(number, speech, **options) if number else not play(number, None)
 
-    monkeypatch.setattr(bot._player, "play", late_once)
+    monkeypatch.setattr(bot.speaking.player, "play", late_once)
     assert bot.run() == 0
     assert (books(bot).spoken, books(bot).dropped) == (2, {"voice: late": 1})
 
@@ -255,8 +255,8 @@ def test_it_speaks_faster_while_much_waits_and_keeps_subtitles(live, tmp_path):
         pipeline={"text_queue_size": 5},
     )
     rates = []
-    pace = bot._pace
-    bot._pace = lambda waiting: rates.append((waiting, pace(waiting))) or rates[-1][1]
+    pace = bot.speaking.pace
+    bot.speaking.pace = lambda waiting: rates.append((waiting, pace(waiting))) or rates[-1][1]
     assert bot.run() == 0
     assert max(rate for _, rate in rates) > 300
     assert pace(0) == 300

@@ -1,0 +1,170 @@
+"""From what is said to sound: the second half of an event's way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from livebot.config import Settings
+from livebot.ledger import Entry, Ledger, Stage
+from livebot.playback import AudioPlayer, Pace, Utterance
+from livebot.speech import SpeechError, SpeechService
+from livebot.stages import VoiceStage
+from threadkit import (
+    REAL,
+    DynamicThreadPool,
+    ErrorLog,
+    FileTier,
+    MessageQueue,
+    QueueClosed,
+    Runtime,
+    TieredCache,
+    TTLCache,
+)
+
+__all__ = ["Speaking"]
+
+logger = logging.getLogger("livebot")
+
+# Seconds the player waits for a sentence whose turn it is; longer than synthesis can take, with its
+# retry and the start of two workers.
+_PATIENCE = 90.0
+
+_FASTEST = 450  # words a minute; espeak's own limit
+
+
+class Speaking:
+    """Speaks sentences, the most important first, each entry's in their order.
+
+    Thread safety: every method may be called from any thread.
+
+    Lifetime: it has no thread of its own; `player`, `voice` and `speech` have, and whoever made
+    this starts and stops them.
+
+    Args:
+        settings: Everything that can be tuned.
+        ledger: Counts what becomes of each event.
+        errors: Where failures are recorded.
+        pool: Has the sentences synthesised.
+        wav: A file to speak into, in real time; None means the sound device.
+        runtime: Where clock, locks and threads come from.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ledger: Ledger,
+        errors: ErrorLog,
+        pool: DynamicThreadPool,
+        wav: Path | None = None,
+        runtime: Runtime = REAL,
+    ) -> None:
+        pipeline, voice = settings.pipeline, settings.voice
+        self._ledger = ledger
+        self._errors = errors
+        self._pool = pool
+        self.texts: MessageQueue[Entry] = MessageQueue(
+            maxsize=pipeline.text_queue_size,
+            overflow="drop_lowest",
+            ageing=pipeline.ageing,
+            ttl=pipeline.text_ttl,
+            on_drop=ledger.dropper("text queue"),
+            name="texts",
+            runtime=runtime,
+        )
+        self.pace = Pace(
+            voice.rate,
+            fastest=max(voice.rate, min(_FASTEST, round(voice.rate * voice.hurry))),
+            full=max(3, pipeline.text_queue_size),
+        )
+        self.speech = SpeechService(
+            _audio_cache(settings), workers=voice.workers, rate=self._rate, runtime=runtime
+        )
+        self.player = AudioPlayer(
+            wav=wav,
+            device=voice.device,
+            rest=voice.rest,
+            subtitles=voice.subtitles,
+            patience=_PATIENCE,
+            on_played=self._played,
+            runtime=runtime,
+        )
+        self.player.set_volume(voice.volume)
+        self.voice = VoiceStage(
+            self.texts,
+            self._speak,
+            ledger.complete,
+            lookahead=voice.lookahead,
+            stall=settings.model.stall,
+            runtime=runtime,
+        )
+
+    def _rate(self) -> int:
+        """How fast to speak now: faster, the more sentences wait."""
+        return self.pace(len(self.texts))
+
+    def update(self, settings: Settings) -> None:
+        """Speak by these settings from now on: the volume is all that can change."""
+        self.player.set_volume(settings.voice.volume)
+
+    # -- the way of an event ----------------------------------------------------------------
+
+    def say(self, entry: Entry, priority: int) -> None:
+        """Take an entry, of whose sentences the first has been written."""
+        self._ledger.move(entry, Stage.TEXT)
+        try:
+            self.texts.put_nowait(entry, priority)
+        except QueueClosed:
+            self._ledger.drop(entry, "stopping")
+
+    def _speak(self, number: int, entry: Entry, sentence: str) -> None:
+        """On the voice thread: has the next sentence synthesised."""
+        if entry.stage is not Stage.SPEECH:
+            self._ledger.move(entry, Stage.SPEECH)
+        self._ledger.begin(entry)
+        self._pool.submit(self._synthesize, number, entry, sentence)
+
+    def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
+        """On a speech worker. Whatever happens, the number is played or given up."""
+        try:
+            speech = self.speech.synthesize(sentence)
+        except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
+            self._errors.record(exc, component="speech", task=sentence)
+            reason = exc.reason if isinstance(exc, SpeechError) else "error"
+            self.player.play(number, None)
+            self._ended(entry, f"speech: {reason}")
+            return
+        taken = self.player.play(number, speech, event_at=entry.event.received_at, tag=entry)
+        if not speech.pcm:
+            self._ended(entry, "speech: empty audio")
+        elif not taken and not self.voice.stopping:
+            self._ended(entry, "voice: late")
+
+    def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
+        """On the player's thread, after a sentence ended, one way or another."""
+        entry = utterance.tag
+        if utterance.outcome == "stopped" or not isinstance(entry, Entry):
+            return  # it stays pending: the bot was stopped before its end
+        if utterance.outcome == "spoken":
+            logger.info("said: %s", utterance.text)
+            self._ended(entry)
+        else:
+            entry.sentences.close(drain=False)  # who cuts a sentence does not want the next one
+            self._ended(entry, f"voice: {utterance.outcome}")
+
+    def _ended(self, entry: Entry, failure: str = "") -> None:
+        self._ledger.end(entry, failure)
+        self.voice.next()
+
+
+def _audio_cache(settings: Settings) -> Any:
+    voice = settings.voice
+    memory: TTLCache[Any, bytes] = TTLCache(
+        maxsize=voice.cache_bytes, weigher=lambda _key, audio: len(audio), name="audio"
+    )
+    if voice.cache_directory is None:
+        return memory
+    directory = Path(voice.cache_directory)
+    return TieredCache(memory, FileTier(directory, max_bytes=4 * voice.cache_bytes))
