@@ -14,6 +14,7 @@ The rooms, from the bottom up; everything public is imported from here:
 * `_monitor`: ResourceMonitor sees a resource's end coming, Governor acts on it; and Watchdog.
 * `_components`: ComponentManager, which starts parts in order and stops them in reverse.
 * `testing` (public, imported by itself): deterministic tests of threaded code, ours and yours.
+* `integrations` (public, imported by themselves): `prometheus`, a manager's figures as metrics.
 """
 
 from threadkit._cache import (

@@ -393,6 +393,25 @@ class TestLooking:
         assert manager.caches == caches
         manager.stop()
 
+    def test_a_queue_is_closed_once_all_that_need_it_have_stopped(self):
+        manager = ComponentManager()
+        queue = manager.group("g").queue("texts", maxsize=3)
+        assert manager.queues == {"g/texts": queue}
+        taken = []
+
+        def take(ctx):
+            ctx.wait_stopping()
+            queue.put("a last one")  # it is open still
+            taken.append(queue.get())
+            queue.put("left over")
+
+        manager.service("taker", take, needs=["g"])
+        with manager:
+            assert "waiting 0" in str(manager.report())
+        assert taken == ["a last one"]
+        assert queue.closed
+        assert queue.get() == "left over"
+
     def test_an_abandoned_one_is_named_with_the_line_it_is_at(self):
         gate = threading.Event()
         manager = ComponentManager()

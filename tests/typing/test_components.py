@@ -1,6 +1,7 @@
 """Checked by mypy and pyright, not run."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from typing_extensions import assert_type
 
@@ -45,6 +46,7 @@ def answers_are_typed(manager: ComponentManager) -> None:
     assert_type(manager.run(), int)
     assert_type(manager.report().components[0].state, ComponentState)
     assert_type(manager.pools, Mapping[str, DynamicThreadPool])
+    assert_type(manager.queues, Mapping[str, MessageQueue[Any]])
     assert_type(manager.history(), tuple[ComponentEvent, ...])
     assert_type(manager.subscribe(print), Callable[[], None])
     assert_type(Health().alive, bool)

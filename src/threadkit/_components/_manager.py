@@ -22,6 +22,7 @@ from threadkit._components._parts import (
     CachePart,
     GroupPart,
     PoolPart,
+    QueuePart,
     Service,
     maker_of,
 )
@@ -43,6 +44,7 @@ from threadkit._errors import LifecycleError, StartupError
 from threadkit._failures import ErrorLog
 from threadkit._platform import signal_wait_slice
 from threadkit._pool import DynamicThreadPool
+from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
 
 _LISTENER_GRACE = 1.0  # seconds listeners may hold up the end of a stop
@@ -78,9 +80,9 @@ class ComponentManager:
     decisions are made by one thread, which sleeps while nothing happens; components are called
     on threads of their own, so that one that hangs holds up nobody else.
 
-    Lifetime: `start`, then `stop`; then it may be started again, unless it owns pools, which do
-    not open again. `with` does both. A manager that is dropped while it runs warns and stops; one
-    that runs at interpreter exit is stopped within 5 s.
+    Lifetime: `start`, then `stop`; then it may be started again, unless it owns pools or queues,
+    which do not open again. `with` does both. A manager that is dropped while it runs warns and
+    stops; one that runs at interpreter exit is stopped within 5 s.
 
     Args:
         name: Names the manager in reports and errors, and its threads.
@@ -121,6 +123,7 @@ class ComponentManager:
         )
         self._pools: dict[str, DynamicThreadPool] = {}
         self._caches: dict[str, TTLCache[Any, Any]] = {}
+        self._queues: dict[str, MessageQueue[Any]] = {}
         self._groups: dict[str, ComponentManager] = {}
         # Guards starting against starting and adding; held while the graph is checked.
         self._lock = runtime.lock()
@@ -248,6 +251,21 @@ class ComponentManager:
         self._caches[name] = cache
         return cache
 
+    def queue(self, name: str, *, needs: Iterable[str] = (), **options: Any) -> MessageQueue[Any]:
+        """Make a `MessageQueue` that this manager knows of, and closes when it stops for good.
+
+        Let all that put and take need it: it is closed after they have stopped.
+
+        Args:
+            name: The component's and the queue's name.
+            needs: As in `add`.
+            options: Passed on to `MessageQueue`.
+        """
+        queue: MessageQueue[Any] = MessageQueue(name=name, runtime=self._runtime, **options)
+        self.add(name, QueuePart(queue), needs=needs)
+        self._queues[name] = queue
+        return queue
+
     def group(
         self,
         name: str,
@@ -288,6 +306,11 @@ class ComponentManager:
     def caches(self) -> Mapping[str, TTLCache[Any, Any]]:
         """The caches made here and in groups, by name; those of groups as `group/name`."""
         return self._registered(lambda manager: manager._caches)  # noqa: SLF001 - same class
+
+    @property
+    def queues(self) -> Mapping[str, MessageQueue[Any]]:
+        """The queues made here and in groups, by name; those of groups as `group/name`."""
+        return self._registered(lambda manager: manager._queues)  # noqa: SLF001 - same class
 
     def _registered(self, own: Callable[[ComponentManager], dict[str, Any]]) -> dict[str, Any]:
         found = dict(own(self))
@@ -528,6 +551,7 @@ class ComponentManager:
         return f"<ComponentManager {self.name}: {counts or 'empty'}>"
 
 
+_WITH_FIGURES = (PoolPart, CachePart, QueuePart)
 _OVER = object()  # what the supervisor puts among the requests when it is over
 
 
@@ -543,7 +567,9 @@ def _report_of(handle: Handle, state: ComponentState, uptime: float) -> Componen
         restarts=handle.restarts,
         doing=ctx.last_beat[1] if ctx is not None else None,
         stuck_at=handle.stuck_at,
-        figures=component.figures() if isinstance(component, (PoolPart, CachePart)) else {},
+        figures=component.figures()
+        if isinstance(component, (PoolPart, CachePart, QueuePart))
+        else {},
         group=component.group.report() if isinstance(component, GroupPart) else None,
     )
 

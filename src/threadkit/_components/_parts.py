@@ -11,6 +11,7 @@ from threadkit._components._reports import ManagerReport
 from threadkit._components._rules import Component
 from threadkit._errors import Superseded
 from threadkit._pool import DynamicThreadPool
+from threadkit._queues import MessageQueue
 from threadkit._runtime import Runtime, Thread
 
 
@@ -49,6 +50,24 @@ class CachePart:
     def figures(self) -> Mapping[str, float]:
         now = self._cache.statistics()
         return {"entries": now.entries, "hit_ratio": round(now.hit_ratio, 3)}
+
+
+class QueuePart:
+    """A queue: it is closed once all that need it have stopped for good."""
+
+    def __init__(self, queue: MessageQueue[Any]) -> None:
+        self._queue = queue
+
+    def start(self, ctx: Context, /) -> None:
+        """Nothing to do."""
+
+    def stop(self, ctx: Context, /) -> None:
+        if ctx.final:
+            self._queue.close()  # what is left in it may still be taken
+
+    def figures(self) -> Mapping[str, float]:
+        now = self._queue.statistics()
+        return {"waiting": now.waiting, "dropped": now.dropped}
 
 
 class Service:

@@ -96,6 +96,12 @@ class Histogram:
                 return min(self.max, (_lower_edge(bucket) + _lower_edge(bucket + 1)) / 2)
         return 0.0
 
+    def at_most(self, duration: float) -> int:
+        """How many did not exceed `duration` seconds, which is rounded up by at most 6 %."""
+        # The number of a bucket grows with its durations, so one comparison decides for all of it.
+        last = buckets_of([duration])[0]
+        return sum(count for bucket, count in self.counts.items() if bucket <= last)
+
     def __add__(self, other: Histogram) -> Histogram:
         counts = Counter(self.counts)
         counts.update(other.counts)
