@@ -181,7 +181,7 @@ def _felt(comparison: Comparison, name: str) -> float | None:
     return None if row is None else max(row[metric] for metric in FELT)
 
 
-def _count(comparison: Comparison, name: str, metric: str) -> float | None:
+def _value(comparison: Comparison, name: str, metric: str) -> float | None:
     run = comparison.runs.get(name)
     return None if run is None else run.costs.get(metric)
 
@@ -193,7 +193,7 @@ def _tables(title: str, comparisons: Mapping[str, Comparison]) -> Iterable[Table
         "thread-seconds, as a multiple of the oracle's": lambda comparison, name: (
             comparison.regrets.get(name, {}).get("thread_seconds")
         ),
-        "reversals of the size": lambda comparison, name: _count(comparison, name, "reversals"),
+        "reversals of the size": lambda comparison, name: _value(comparison, name, "reversals"),
     }
     for caption, measure in measures.items():
         table = Table(title=f"{title}: {caption}")
@@ -331,9 +331,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--workload", type=Path, metavar="FILE", help="your recorded workload instead")
     add("--policy", action="append", default=[], metavar="MODULE:NAME", help="a policy of yours")
     add("--real", action="store_true", help="run real pools, too")
-    add("--contenders", metavar="NAMES", default=",".join((*REAL_POLICIES, "peers")))
-    add("--repeats", type=int, default=1, help="of real runs")
-    add("--cores", type=int, default=2, help="of the simulated machine")
+    add(
+        "--contenders",
+        metavar="NAMES",
+        default=",".join((*REAL_POLICIES, "peers")),
+        help="of real runs, with commas: policies, peers by name, or `peers` for all of them "
+        "(default: %(default)s)",
+    )
+    add("--repeats", type=_count, default=1, metavar="N", help="of real runs (default: 1)")
+    add(
+        "--cores", type=_count, default=2, metavar="N", help="of the simulated machine (default: 2)"
+    )
     add("--no-gil", action="store_true", help="simulate a free-threaded Python")
     add("--record", type=Path, metavar="FILE", help="record a real run of the first workload")
     add("--json", type=Path, metavar="FILE", help="write what was measured")
@@ -342,13 +350,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text}")
+    return int(text)
+
+
 def _makers(names: Iterable[str]) -> Makers:
     """The library's policies and the user's own."""
     makers: dict[str, Callable[[], SizingPolicy]] = dict(POLICIES)
     for spec in names:
         module, _, name = spec.partition(":")
         if not name:
-            raise SystemExit(f"--policy wants package.module:Name, got {spec!r}")
+            raise ValueError(f"--policy wants package.module:Name, got {spec!r}")
         make = getattr(importlib.import_module(module), name)
         policy(make())  # raises, saying why, if it is no policy
         makers[name] = make
@@ -362,6 +376,22 @@ def _workloads(options: argparse.Namespace) -> dict[str, list[Workload]]:
     names = options.only.split(",") if options.only else list(WORKLOADS)
     seeds = FINAL_SEEDS if options.final else SEEDS[:1] if options.quick else SEEDS
     return {name: [build(name, seed) for seed in seeds] for name in names}
+
+
+def _contenders(options: argparse.Namespace, makers: Makers) -> list[str]:
+    names = options.contenders.split(",")
+    for name in names:
+        if name != "peers" and name not in makers and name not in PEERS:
+            allowed = ", ".join(["peers", *makers, *PEERS])
+            raise ValueError(f"no contender is named {name!r}; there are: {allowed}")
+    return [*names, *(spec.partition(":")[2] for spec in options.policy)]
+
+
+def _check_writable(options: argparse.Namespace) -> None:
+    """Fail now, not after the measurement."""
+    for path in (options.record, options.json, options.plot, options.report):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise ValueError(f"cannot write {path}: there is no such folder")
 
 
 def _record(workload: Workload, path: Path) -> None:
@@ -378,18 +408,20 @@ def _record(workload: Workload, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for, and say what it means."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
     try:
         workloads, makers = _workloads(options), _makers(options.policy)
+        names = _contenders(options, makers)
+        _check_writable(options)
     except (OSError, ValueError, TypeError, ImportError, AttributeError) as exc:
-        raise SystemExit(f"{type(exc).__name__}: {exc}") from exc
+        parser.error(str(exc))
     if options.record is not None:
         _record(next(iter(workloads.values()))[0], options.record)
         return 0
     sim = _simulate_all(workloads, makers, Machine(cores=options.cores, gil=not options.no_gil))
     real: dict[str, Comparison] = {}
     if options.real:
-        names = [*options.contenders.split(","), *(s.partition(":")[2] for s in options.policy)]
         oracles = {name: c.oracle for name, c in sim.items()}
         first = [seeds[0] for seeds in workloads.values()]
         real = _run_all_real(first, makers, names, oracles, options.repeats)
@@ -408,7 +440,7 @@ def _show(
         for table in _tables(title, comparisons) if comparisons else ():
             console.print(table)
     remarks = notes(sim, real)
-    advice = recommendation(list((real or sim).values()))
+    advice = recommendation(list((real if _has_policies(real) else sim).values()))
     print(*remarks, "", advice, sep="\n")
     if options.json is not None:
         options.json.write_text(json.dumps(_as_json(sim, real), indent=1), encoding="utf-8")
@@ -417,6 +449,11 @@ def _show(
     if options.report is not None:
         options.report.write_text(_html(sim, real, advice, remarks), encoding="utf-8")
         print(f"report: {options.report}")
+
+
+def _has_policies(comparisons: Mapping[str, Comparison]) -> bool:
+    """Whether there is a choice to recommend: not where only peers were run."""
+    return any(name in POLICIES for c in comparisons.values() for name in c.runs)
 
 
 def _as_json(sim: Mapping[str, Comparison], real: Mapping[str, Comparison]) -> dict[str, Any]:

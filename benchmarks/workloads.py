@@ -19,6 +19,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.simulator import Dependency, Tasks
 
@@ -214,12 +215,13 @@ def save(path: Path, rows: Iterable[tuple[float, float, float]]) -> None:
 
 
 def _read(path: Path) -> Tasks:
-    with path.open(newline="", encoding="utf-8") as file:
+    # Spreadsheets put a byte order mark in front.
+    with path.open(newline="", encoding="utf-8-sig") as file:
         lines = (line for line in file if not line.startswith("#"))
-        records: Iterable[Mapping[str, object]] = (
+        records: Iterable[object] = (
             csv.DictReader(lines)
             if path.suffix == ".csv"
-            else (json.loads(line) for line in lines if line.strip())
+            else (_parsed(path, line) for line in lines if line.strip())
         )
         rows = [_row(path, number, record) for number, record in enumerate(records, start=1)]
     if not rows:
@@ -228,15 +230,25 @@ def _read(path: Path) -> Tasks:
     return _tasks((at - first, cpu, block) for at, cpu, block in rows)
 
 
-def _row(path: Path, number: int, record: Mapping[str, object]) -> Row:
+def _parsed(path: Path, line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as exc:
+        raise ValueError(f"{path}: no JSON in the line {line.strip()[:80]!r}") from exc
+
+
+def _row(path: Path, number: int, record: Any) -> Row:
     try:
         arrival, duration = float(str(record["arrival"])), float(str(record["duration"]))
         share = float(str(record.get("cpu_share") or 0))
-    except (KeyError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise ValueError(
             f"{path}, task {number}: wants numbers for arrival, duration and perhaps cpu_share, "
-            f"got {dict(record)}"
+            f"got {record}"
         ) from exc
-    if not (duration >= 0 and 0 <= share <= 1):
-        raise ValueError(f"{path}, task {number}: duration >= 0 and cpu_share 0 to 1, got {record}")
+    if not (math.isfinite(arrival) and 0 <= duration < math.inf and 0 <= share <= 1):
+        raise ValueError(
+            f"{path}, task {number}: wants a finite arrival, duration >= 0 and cpu_share 0 to 1, "
+            f"got {record}"
+        )
     return arrival, duration * share, duration * (1 - share)

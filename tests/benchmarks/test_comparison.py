@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -134,21 +135,6 @@ def test_the_command_compares_a_policy_of_ones_own_on_a_file_of_ones_own(
     assert '"contender": "threadkit:Own"' in data.read_text()
 
 
-@pytest.mark.parametrize(
-    ("argument", "says"),
-    [
-        ("--only=nope", "no workload is named 'nope'"),
-        ("--policy=threadkit.sizing", "wants package.module:Name"),
-        ("--policy=threadkit.sizing:Nope", "has no attribute 'Nope'"),
-        ("--policy=builtins:list", "policy must be"),
-        ("--workload=nowhere.csv", "No such file"),
-    ],
-)
-def test_a_wrong_argument_ends_with_a_sentence(argument, says):
-    with pytest.raises(SystemExit, match=says):
-        main([argument])
-
-
 def test_the_default_is_recommended_unless_another_needs_clearly_fewer_threads():
     def comparison(**threads):
         runs = {name: run(1.0) for name in threads}
@@ -163,3 +149,51 @@ def test_the_default_is_recommended_unless_another_needs_clearly_fewer_threads()
 
 def test_a_page_escapes_what_it_shows():
     assert "<b>" not in page("a <b> c", [], [Section("<b>", "<b>", [])])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--only", "nope"], "no workload is named 'nope'; there are: steady_io"),
+        (["--contenders", "nope"], "no contender is named 'nope'; there are: peers, adaptive"),
+        (["--repeats", "0"], "must be a whole number, at least 1, not 0"),
+        (["--cores", "-1"], "must be a whole number, at least 1, not -1"),
+        (["--policy", "threadkit"], "--policy wants package.module:Name, got 'threadkit'"),
+        (["--policy", "no.such:Policy"], "No module named 'no'"),
+        (["--policy", "threadkit:Nope"], "has no attribute 'Nope'"),
+        (["--policy", "builtins:dict"], "decide(snapshot), got {}"),
+        (["--report", "no/such/folder/page.html"], "there is no such folder"),
+        (["--workload", "missing.csv"], "No such file or directory: 'missing.csv'"),
+    ],
+)
+def test_a_wrong_call_ends_with_one_line_and_code_2(arguments, complaint, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--quick", *arguments])
+    assert ended.value.code == 2
+    assert complaint in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "complaint"),
+    [
+        ("a.csv", "arrival,duration\n0,abc\n", "task 1: wants numbers for arrival, duration"),
+        ("a.csv", "arrival,duration\n0,inf\n", "task 1: wants a finite arrival, duration >= 0"),
+        ("a.csv", "arrival,duration\nnan,1\n", "task 1: wants a finite arrival"),
+        ("a.csv", "arrival,duration,cpu_share\n0,1,3\n", "cpu_share 0 to 1"),
+        ("a.csv", "", "holds no task"),
+        ("a.jsonl", "[1, 2]\n", "task 1: wants numbers for arrival"),
+        ("a.jsonl", "{", "no JSON in the line '{'"),
+    ],
+)
+def test_a_bad_workload_file_is_refused_by_name_and_line(tmp_path, name, text, complaint):
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(complaint)) as refused:
+        load(file)
+    assert str(file) in str(refused.value)
+
+
+def test_a_workload_saved_by_a_spreadsheet_is_read(tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_bytes("\ufeffarrival,duration,cpu_share\r\n0,0.5,\r\n2,1,0.5\r\n".encode())
+    assert list(load(file).tasks.block) == [0.5, 0.5]
