@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from livebot.answering import Answering
 from livebot.config import FeedSettings, Settings
+from livebot.controls import Controls
 from livebot.ledger import Entry, Ledger, LedgerStatistics
 from livebot.messages import Event
 from livebot.playback import PlayerStatistics
@@ -30,6 +31,8 @@ from livebot.sources import (
 from livebot.speaking import Speaking
 from livebot.speech import SpeechStatistics
 from livebot.stages import AsyncMessageHandler, MessageHandler
+from livebot.view import View
+from livebot.viewer import Viewer
 from threadkit import (
     REAL,
     ComponentManager,
@@ -115,6 +118,26 @@ class LiveBot:
             runtime=runtime,
         )
         self._source = _source(url, settings.feed, self._receive, self._feed_changed, runtime)
+        self.controls = Controls(
+            settings,
+            manager=self.manager,
+            ledger=self._ledger,
+            speaking=self.speaking,
+            answering=self.answering,
+            runtime=runtime,
+        )
+        self._viewer = Viewer(
+            manager=self.manager,
+            ledger=self._ledger,
+            source=self._source.statistics,
+            speaking=self.speaking,
+            answering=self.answering,
+            errors=self.errors,
+            messages=self._messages,
+            controls=self.controls,
+            runtime=runtime,
+        )
+        self.history = self._viewer.history
         self._wire(handler, [*feed_needs])
 
     def _pools(self, settings: Settings) -> dict[str, DynamicThreadPool]:
@@ -145,6 +168,7 @@ class LiveBot:
         # Stopped before its pool, so that no worker is left waiting for the model.
         add("answers", _Closing(answering.close), needs=["model"])
         add("messages", handler, needs=["processing"])
+        self.manager.service("history", self.history.run, needs=["messages"])
         add("source", self._source, needs=["messages", *feed_needs])
 
     def update(self, settings: Settings) -> None:
@@ -156,8 +180,7 @@ class LiveBot:
         Raises:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
-        self.answering.update(settings)
-        self.speaking.update(settings)
+        self.controls.update(settings)
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
@@ -181,6 +204,10 @@ class LiveBot:
             self._runtime.monotonic() - self._began_at,
         )
 
+    def view(self) -> View:
+        """Everything there is to see, for pages: built at most ten times a second."""
+        return self._viewer.view()
+
     # -- where the feed ends and the pipeline begins ----------------------------------------
 
     def _receive(self, event: Event) -> None:
@@ -199,6 +226,7 @@ class LiveBot:
 
     def _feed_changed(self, state: FeedState, sentence: str) -> None:
         """On the source's thread: after its last state nothing more will come."""
+        self.history.feed_changed(state, sentence)
         if state in (FeedState.ENDED, FeedState.REFUSED):
             self._refused_by_room = state is FeedState.REFUSED
             self._broadcast_ended = True

@@ -12,9 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from livebot.playback import AudioPlayer, PortAudioSink, Sink, SinkError, WavSink, output_devices
+from livebot.playback import (
+    AudioPlayer,
+    PortAudioSink,
+    Sink,
+    SinkError,
+    Tone,
+    WavSink,
+    output_devices,
+)
 from livebot.sources import DouyinSource, Endpoint, FeedState
 from livebot.speech import Engine, EspeakEngine, Pyttsx3Process, Speech, SpeechError, SpeechService
 
@@ -125,21 +131,6 @@ def _engine(name: str, make: Callable[[], Engine]) -> Iterator[Finding]:
         engine.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Tone:
-    """A quarter of a second at 440 Hz, fading at both ends."""
-
-    text: str = "test tone"
-    sample_rate: int = _SAMPLE_RATE
-
-    @property
-    def pcm(self) -> bytes:
-        at = np.arange(_SAMPLE_RATE // 4) / _SAMPLE_RATE
-        envelope = np.sin(np.pi * at / at[-1])
-        samples: np.ndarray[Any, Any] = 8000 * envelope * np.sin(2 * np.pi * 440 * at)
-        return samples.astype(np.int16).tobytes()
-
-
 def _sound(plan: Plan) -> Iterator[Finding]:
     """A tone and a sentence, heard on the device or found in the file."""
     sink: Sink = WavSink(plan.wav) if plan.wav else PortAudioSink(plan.device)
@@ -151,7 +142,7 @@ def _sound(plan: Plan) -> Iterator[Finding]:
         if player.statistics().path is not None and plan.wav is None:
             yield Finding("sound", works=False, facts=f"played into {place}", mend="see devices")
             return
-        yield _heard("test tone", place, heard, lambda: player.play(0, _Tone()))
+        yield _heard("test tone", place, heard, lambda: player.play(0, Tone()))
         speech = _spoken(plan.engines)
         yield _heard("spoken sentence", place, heard, lambda: player.play(1, speech))
     except (SinkError, SpeechError) as error:

@@ -74,13 +74,12 @@ class Speaking:
             name="texts",
             runtime=runtime,
         )
-        self.pace = Pace(
-            voice.rate,
-            fastest=max(voice.rate, min(_FASTEST, round(voice.rate * voice.hurry))),
-            full=max(3, pipeline.text_queue_size),
-        )
+        self._hurry = voice.hurry
+        self.set_rate(voice.rate)
+        self.heard: Utterance | None = None  # replaced whole, by the player's thread
+        self.cache = _audio_cache(settings)
         self.speech = SpeechService(
-            _audio_cache(settings), workers=voice.workers, rate=self._rate, runtime=runtime
+            self.cache, workers=voice.workers, rate=lambda: self.rate, runtime=runtime
         )
         self.player = AudioPlayer(
             wav=wav,
@@ -88,6 +87,7 @@ class Speaking:
             rest=voice.rest,
             subtitles=voice.subtitles,
             patience=_PATIENCE,
+            on_started=self._started,
             on_played=self._played,
             runtime=runtime,
         )
@@ -101,8 +101,17 @@ class Speaking:
             runtime=runtime,
         )
 
-    def _rate(self) -> int:
-        """How fast to speak now: faster, the more sentences wait."""
+    def set_rate(self, rate: int) -> None:
+        """Speak so many words a minute while little waits, and faster when more does."""
+        self.pace = Pace(
+            rate,
+            fastest=max(rate, min(_FASTEST, round(rate * self._hurry))),
+            full=max(3, self.texts.statistics().maxsize),
+        )
+
+    @property
+    def rate(self) -> int:
+        """Words a minute to speak now: more, the more sentences wait."""
         return self.pace(len(self.texts))
 
     def update(self, settings: Settings) -> None:
@@ -113,7 +122,7 @@ class Speaking:
 
     def say(self, entry: Entry, priority: int) -> None:
         """Take an entry, of whose sentences the first has been written."""
-        self._ledger.move(entry, Stage.TEXT)
+        self._ledger.move(entry, Stage.TEXT, priority)
         try:
             self.texts.put_nowait(entry, priority)
         except QueueClosed:
@@ -123,7 +132,7 @@ class Speaking:
         """On the voice thread: has the next sentence synthesised."""
         if entry.stage is not Stage.SPEECH:
             self._ledger.move(entry, Stage.SPEECH)
-        self._ledger.begin(entry)
+        self._ledger.begin(entry, sentence)
         self._pool.submit(self._synthesize, number, entry, sentence)
 
     def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
@@ -142,8 +151,13 @@ class Speaking:
         elif not taken and not self.voice.stopping:
             self._ended(entry, "voice: late")
 
+    def _started(self, utterance: Utterance) -> None:
+        self.heard = utterance
+
     def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
         """On the player's thread, after a sentence ended, one way or another."""
+        if self.heard is not None and self.heard.seq == utterance.seq:
+            self.heard = None
         entry = utterance.tag
         if utterance.outcome == "stopped" or not isinstance(entry, Entry):
             return  # it stays pending: the bot was stopped before its end

@@ -6,6 +6,7 @@
 * `output`: the wanted device, another place while it is away, and the way back.
 * `pace`: a speaking rate that rises with the backlog.
 * `subtitles`: the sentence that is heard, in a file for OBS.
+* `tone`: something to hear whether there is sound.
 * `player`: AudioPlayer, the component that ties these together.
 """
 
@@ -19,6 +20,7 @@ from livebot.playback.sinks import (
     WavSink,
     output_devices,
 )
+from livebot.playback.tone import Tone
 
 __all__ = [
     "AudioPlayer",
@@ -29,6 +31,7 @@ __all__ = [
     "Sink",
     "SinkError",
     "Sound",
+    "Tone",
     "Utterance",
     "WavSink",
     "output_devices",

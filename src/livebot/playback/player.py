@@ -289,6 +289,13 @@ class AudioPlayer:
             self._news.put(("gap",))
         return taken
 
+    def chime(self, sound: Sound) -> None:
+        """Mix a short sound into what is heard, at once: it has no place in the order.
+
+        It is heard in a pause, too, and as loud as everything else. One that sounds already ends.
+        """
+        self._programme.chime(_at_rate(sound, self._sample_rate))
+
     def interrupt(self) -> int:
         """Silence at once: end what is heard, throw away what waits. How many sounds that were."""
         return self._programme.silence()

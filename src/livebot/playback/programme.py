@@ -67,6 +67,7 @@ class Programme:
         self._order = PlayOrder[Sounding](first_seq)
         self._current: Sounding | None = None
         self._fading = np.empty(0, np.int16)  # the end of what was cut
+        self._chime = np.empty(0, np.int16)  # what is mixed in and not yet heard
         self._resting = 0  # samples of silence still owed before the next sound
         self._closed = False
         self._paused = False
@@ -91,7 +92,9 @@ class Programme:
                     break
             gain, self._gain = self._gain, 0.0 if self._muted else self._volume
             wanted = self._gain
+            chime, self._chime = self._chime[: len(out)], self._chime[len(out) :]
         out[filled:] = 0
+        _mix(out, chime)
         _amplify(out, gain, wanted)
         for sounding, what in news:
             self._report(sounding, what)
@@ -142,6 +145,11 @@ class Programme:
         if victim:
             self._report(victim, "interrupted")
         return taken
+
+    def chime(self, samples: Samples) -> None:
+        """Mix this into what comes next."""
+        with self._lock:
+            self._chime = samples
 
     def skip(self) -> bool:
         """End the sound that is heard; False if there is none."""
@@ -238,6 +246,14 @@ class Programme:
         count = round(_FADE * self._sample_rate)
         tail = sounding.samples[sounding.position : sounding.position + count]
         return (tail * np.linspace(1, 0, len(tail))).astype(np.int16)
+
+
+def _mix(out: Samples, other: Samples) -> None:
+    """Add `other` to the beginning of `out`, in place; what gets too loud is cut."""
+    if len(other):
+        loud = out[: len(other)].astype(np.int32) + other
+        np.minimum(loud, 32767, out=loud)
+        out[: len(other)] = np.maximum(loud, -32768, out=loud)
 
 
 def _amplify(out: Samples, before: float, after: float) -> None:
