@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from livebot import __version__
 
 if TYPE_CHECKING:
     from livebot.app import LiveBot
-    from livebot.config import Settings
+    from livebot.config import Settings, WebSettings
 
 __all__ = ["main"]
 
@@ -84,7 +85,6 @@ def _add_demo(commands: Any) -> None:
     demo.add_argument(
         "--room", type=Path, metavar="FILE", help="another recording (JSON lines) than ours"
     )
-    demo.add_argument("--no-browser", action="store_true", help="do not open the dashboard")
     _add_common(demo)
 
 
@@ -134,6 +134,28 @@ def _add_common(command: argparse.ArgumentParser) -> None:
         "--wav", type=Path, metavar="FILE", help="speak into a WAV file, not a sound device"
     )
     command.add_argument("--json", type=Path, metavar="FILE", help="write the closing account here")
+    command.add_argument(
+        "--host", type=_host, metavar="NAME", help="where the dashboard listens: 127.0.0.1"
+    )
+    command.add_argument(
+        "--port", type=_port, metavar="N", help="the same; 0 for any free port (8790 by default)"
+    )
+    command.add_argument("--no-browser", action="store_true", help="do not open the dashboard")
+
+
+def _host(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("must be a name or an address; 0.0.0.0 is every address")
+    return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {_LAST_PORT}, not {text}")
+    return int(text)
+
+
+_LAST_PORT = 65535
 
 
 def _positive(text: str) -> float:
@@ -161,7 +183,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         feed_needs=["simulator"],
     )
     bot.manager.add("simulator", simulator)
-    return _live(bot, arguments, sent=lambda: simulator.statistics().sent)
+    return _live(bot, Settings().web, arguments, sent=lambda: simulator.statistics().sent)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -186,7 +208,7 @@ def _run(arguments: argparse.Namespace) -> int:
     url = EndpointCommand(feed.command) if feed.command else feed.url
     bot = LiveBot(url, settings=file.current, wav=arguments.wav)
     bot.manager.add("settings", file)
-    return _live(bot, arguments)
+    return _live(bot, file.current.web, arguments)
 
 
 def _init(arguments: argparse.Namespace) -> int:
@@ -223,6 +245,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _live(
     bot: LiveBot,
+    web: WebSettings,
     arguments: argparse.Namespace,
     *,
     sent: Callable[[], Mapping[str, int]] = dict,
@@ -238,6 +261,7 @@ def _live(
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     logging.getLogger("livebot").setLevel(logging.INFO)
     bot.manager.add("table", LiveTable(bot.snapshot, console))
+    _serve(bot, web, arguments, console)
     code = bot.run(seconds=arguments.seconds)
     snapshot = bot.snapshot()
     print_summary(snapshot, console)
@@ -245,6 +269,30 @@ def _live(
         account = json.dumps(summary(snapshot, sent=sent()), ensure_ascii=False, indent=2)
         arguments.json.write_text(account + "\n", encoding="utf-8")
     return code
+
+
+def _serve(bot: LiveBot, web: WebSettings, arguments: argparse.Namespace, console: Any) -> None:
+    """Let the browser see the bot, and open it where somebody sits before a screen."""
+    given = {"host": arguments.host, "port": arguments.port}
+    web = web.model_copy(update={key: value for key, value in given.items() if value is not None})
+    if not web.enabled:
+        return
+    from livebot.web.serving import serve  # noqa: PLC0415 - see the module's docstring
+
+    link = serve(bot, web)
+    console.print(f"dashboard: {link}", markup=False, highlight=False, soft_wrap=True)
+    if not arguments.no_browser and console.is_terminal and _has_screen():
+        import webbrowser  # noqa: PLC0415 - only where one is opened
+
+        bot.manager.service(
+            "browser", lambda _ctx: webbrowser.open(link), needs=["web"], restart="temporary"
+        )
+
+
+def _has_screen() -> bool:
+    return sys.platform in {"win32", "darwin"} or bool(
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    )
 
 
 def _check_writable(arguments: argparse.Namespace) -> None:

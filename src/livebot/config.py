@@ -32,6 +32,7 @@ __all__ = [
     "Settings",
     "SettingsFile",
     "VoiceSettings",
+    "WebSettings",
     "commented",
     "load",
 ]
@@ -219,6 +220,48 @@ class ModelSettings(_Frozen):
         return SecretStr(os.environ.get(self.api_key_variable, "") or "none")
 
 
+_TOKEN_LENGTH = 16  # characters; shorter ones can be tried out over a network
+
+
+def _long_enough(token: SecretStr) -> SecretStr:
+    length = len(token.get_secret_value())
+    if 0 < length < _TOKEN_LENGTH:
+        raise ValueError(f"must have at least {_TOKEN_LENGTH} characters, this one has {length}")
+    return token
+
+
+class WebSettings(_Frozen):
+    """Dashboard, overlay and figures in the browser. Fixed while the bot runs."""
+
+    enabled: bool = True
+    """Whether they are served."""
+    host: str = Field(default="127.0.0.1", min_length=1)
+    """Where to listen: 127.0.0.1 is this machine only, 0.0.0.0 everywhere; that needs the token."""
+    port: int = Field(default=8790, ge=0, le=65535)
+    """Where to listen; 0 for any free one."""
+    names: Names = ()
+    """Names under which browsers reach it beside its address, such as those of a reverse proxy."""
+    token: Annotated[SecretStr, AfterValidator(_long_enough)] = SecretStr("")
+    """Demanded from everybody else than this machine; empty: LIVEBOT_TOKEN, or one is made up."""
+
+    def access_token(self) -> SecretStr | None:
+        """The secret of the settings or of the environment, None where there is none.
+
+        Raises:
+            ConfigError: The one of the environment is too short.
+        """
+        if self.token.get_secret_value():
+            return self.token
+        try:
+            token = _long_enough(SecretStr(os.environ.get(_TOKEN_VARIABLE, "")))
+        except ValueError as exc:
+            raise ConfigError(f"{_TOKEN_VARIABLE} {exc}") from None
+        return token if token.get_secret_value() else None
+
+
+_TOKEN_VARIABLE = "LIVEBOT_TOKEN"  # noqa: S105 - its name, not the token
+
+
 class Settings(_Frozen):
     """Everything the bot can be told."""
 
@@ -228,6 +271,7 @@ class Settings(_Frozen):
     replies: ReplySettings = ReplySettings()
     model: ModelSettings = ModelSettings()
     voice: VoiceSettings = VoiceSettings()
+    web: WebSettings = WebSettings()
 
 
 # -- files --------------------------------------------------------------------------------------
@@ -263,11 +307,15 @@ def _told(error: Any) -> str:
     """One mistake: its key, what is wrong, and what may stand there."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg']}, not {error['input']!r}"
+        given = "" if key in _SECRET else f", not {error['input']!r}"
+        return f"{key}: {error['msg']}{given}"
     section: Any = Settings
     for part in error["loc"][:-1]:
         section = section.model_fields[part].annotation
     return f"{key}: there is no such key; there are {', '.join(sorted(section.model_fields))}"
+
+
+_SECRET = {"web.token"}  # keys whose values are not repeated
 
 
 def commented() -> str:
@@ -293,6 +341,8 @@ def _default(key: str, field: Any) -> tuple[Any, ...]:
         return (tomlkit.comment(f"{key} ="),)
     if isinstance(value, dict):
         return key, tomlkit.inline_table()
+    if isinstance(value, SecretStr):
+        return key, value.get_secret_value()
     return key, [*value] if type(value) is tuple else value
 
 
@@ -337,6 +387,7 @@ class SettingsFile:
         changed = _Changed(self._path, lambda: self._news.put(True))
         self._observer.schedule(changed, str(self._path.resolve().parent))
         self._observer.start()
+        self._news.put(True)  # it may have changed since it was loaded
         self._thread.start()
 
     def stop(self, ctx: object = None) -> None:

@@ -66,7 +66,7 @@ def test_run_lives_in_the_room_the_settings_name(tmp_path, simulator, address):
     script.write_text(f"print({simulator.url!r})")
     said = {"url": json.dumps(simulator.url), "command": json.dumps([sys.executable, str(script)])}
     (tmp_path / "livebot.toml").write_text(f"[feed]\n{address} = {said[address]}\n")
-    done = livebot(tmp_path, "run", "--wav", "out.wav", "--json", "out.json")
+    done = livebot(tmp_path, "run", "--port", "0", "--wav", "out.wav", "--json", "out.json")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out.json").read_text())["spoken"] == 1
 
@@ -74,7 +74,7 @@ def test_run_lives_in_the_room_the_settings_name(tmp_path, simulator, address):
 def test_a_changed_file_is_used_while_the_bot_runs(tmp_path, simulator):
     settings = tmp_path / "livebot.toml"
     settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n')
-    command = [sys.executable, "-m", "livebot", "run", "--wav", "out.wav"]
+    command = [sys.executable, "-m", "livebot", "run", "--port", "0", "--wav", "out.wav"]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, encoding="utf-8"
     ) as program:
@@ -100,7 +100,7 @@ def test_a_changed_file_is_used_while_the_bot_runs(tmp_path, simulator):
 )
 def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, text, complaint):
     (tmp_path / "livebot.toml").write_text(text)
-    done = livebot(tmp_path, "run", "--wav", "out.wav")
+    done = livebot(tmp_path, "run", "--port", "0", "--wav", "out.wav")
     assert done.returncode == 1
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr

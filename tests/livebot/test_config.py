@@ -7,7 +7,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from livebot.config import ConfigError, ReplySettings, Settings, SettingsFile, commented, load
+from livebot.config import (
+    ConfigError,
+    ReplySettings,
+    Settings,
+    SettingsFile,
+    WebSettings,
+    commented,
+    load,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,6 +59,8 @@ def test_the_commented_file_explains_every_key():
     [
         ("[voice]\nrate = 9000", "voice.rate: Input should be less than or equal to 450, not 9000"),
         ("[voice]\nrat = 200", "voice.rat: there is no such key; there are cache_bytes"),
+        ("[web]\nport = 70000", "web.port: Input should be less than or equal to 65535, not 70000"),
+        ("[web]\nhost = ''", "web.host: String should have at least 1 character, not ''"),
         ("[voise]\n", "voise: there is no such key; there are feed, model"),
         ("[feed]\nkind = 'twitch'", "'douyin', 'barrage_grab' or 'douyin_live', not 'twitch'"),
         ("[replies]\nchat = ['{nmae}']", "'{nmae}' may hold {name} and {text}"),
@@ -77,6 +87,27 @@ def test_a_wrong_key_is_named_with_what_may_stand_there(write, text, complaint):
     with pytest.raises(ConfigError) as caught:
         load(write(text))
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["'0123456789'", "17", "['fifteen-letters']"])
+def test_a_token_that_cannot_be_used_is_told_without_showing_it(write, value):
+    with pytest.raises(ConfigError, match=r"web\.token") as caught:
+        load(write(f"[web]\ntoken = {value}\n"))
+    assert value.strip("[']") not in str(caught.value)
+
+
+def test_the_token_comes_from_the_settings_or_the_environment(write, monkeypatch):
+    monkeypatch.delenv("LIVEBOT_TOKEN", raising=False)
+    assert WebSettings().access_token() is None
+    monkeypatch.setenv("LIVEBOT_TOKEN", "of the environment")
+    assert WebSettings().access_token().get_secret_value() == "of the environment"
+    own = load(write("[web]\ntoken = 'of the settings file'\n")).web
+    assert own.access_token().get_secret_value() == "of the settings file"
+    assert "of the settings file" not in repr(own)
+    monkeypatch.setenv("LIVEBOT_TOKEN", "short")
+    with pytest.raises(ConfigError, match="LIVEBOT_TOKEN must have at least 16 characters") as told:
+        WebSettings().access_token()
+    assert "'short'" not in str(told.value)
 
 
 def test_all_mistakes_are_told_at_once(write):
@@ -136,6 +167,14 @@ def test_a_changed_file_is_read_again(write):
         assert watched.news.acquire(timeout=30)
     assert watched.told[-1].voice.volume == 0.25
     assert watched.file.current == watched.told[-1]
+
+
+def test_a_change_between_the_loading_and_the_watching_is_seen(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"))
+    write("[voice]\nvolume = 0.25\n")
+    with watched:
+        assert watched.news.acquire(timeout=30)
+    assert watched.file.current.voice.volume == 0.25
 
 
 def test_a_replaced_file_is_read_again(write, tmp_path):

@@ -15,7 +15,7 @@ SILENCE_BETWEEN = 0.2  # seconds; the rest between sentences is 0.3, pauses insi
 
 
 def start_demo(folder, *options, **settings):
-    command = [sys.executable, "-m", "livebot", "demo", "--wav", "out.wav", *options]
+    command = [sys.executable, "-m", "livebot", "demo", "--port", "0", "--wav", "out.wav", *options]
     return subprocess.Popen(
         command, cwd=folder, stderr=subprocess.PIPE, text=True, encoding="utf-8", **settings
     )
@@ -116,7 +116,18 @@ def test_a_terminal_shows_a_live_table(tmp_path):
     import pty
 
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "livebot", "demo", "--wav", "out.wav", "--seconds", "3"]
+    command = [
+        sys.executable,
+        "-m",
+        "livebot",
+        "demo",
+        "--port",
+        "0",
+        "--wav",
+        "out.wav",
+        "--seconds",
+        "3",
+    ]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     ) as program:

@@ -1,0 +1,42 @@
+"""What is served: one FastAPI application behind one gate, made of parts that know the bot."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from fastapi import FastAPI
+
+from livebot.app import LiveBot
+from livebot.web import api
+from livebot.web.security import Access, Gate, Refusals
+
+__all__ = ["BotSite"]
+
+
+class BotSite:
+    """Everything a browser, OBS, Prometheus or a script can ask of one bot.
+
+    Lifetime: one for a process: NiceGUI, which draws the dashboard, cannot be had twice.
+
+    Args:
+        bot: What is shown.
+        access: Who may look.
+        with_dashboard: Whether NiceGUI's pages are among it.
+    """
+
+    def __init__(self, bot: LiveBot, access: Access, *, with_dashboard: bool = True) -> None:
+        self.refusals = Refusals()
+        # Without FastAPI's pages about the API: they load their scripts from elsewhere.
+        app = FastAPI(title="livebot", docs_url=None, redoc_url=None, openapi_url="/api/openapi")
+        api.mount(app, bot, access, self.refusals)
+        if with_dashboard and importlib.util.find_spec("livebot.web.dashboard") is not None:
+            dashboard = importlib.import_module("livebot.web.dashboard")  # a second or two
+            dashboard.mount(app, bot)
+        self._gate = Gate(app, access, self.refusals)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any, /) -> None:
+        await self._gate(scope, receive, send)
+
+    def hang_up(self) -> None:
+        """Nothing goes on for ever yet."""
