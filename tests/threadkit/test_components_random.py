@@ -216,8 +216,8 @@ def test_the_scenarios_would_find_a_stop_in_the_wrong_order(monkeypatch):
 
 
 def test_the_scenarios_would_find_a_late_start_that_is_forgotten(monkeypatch):
-    from threadkit._components._supervisor import Supervisor
+    from threadkit._components._starting import Starting
 
-    monkeypatch.setattr(Supervisor, "_started_late", lambda *args: None)
+    monkeypatch.setattr(Starting, "_came_late", lambda *args: None)
     with pytest.raises(ScheduleFailed):
         explore(scenario_of(True, 200.0), 60)

@@ -5,9 +5,12 @@
 * `_context`: what an instance sees of its manager, and what fences it off once replaced.
 * `_graph`: orders and circles of needs.
 * `_actor`: one thread that thinks, short-lived ones that do what may block; `_timers`.
-* `_supervisor`: which component starts or stops next, and why; `_watching`: probes and beats.
+* `_supervisor`: which component starts or stops next, and why.
+* `_starting`, `_stopping`: how it does; `_restarts`: how often; `_watching`: probes and beats.
+* `_journal`: states and failures written down, and who waits for them.
 * `_events`, `_reports`: what happened, and how things stand.
-* `_parts`: pools, caches, functions and managers as components.
+* `_parts`: pools, caches, queues, functions and managers as components; `_registry`: by name.
+* `_requests`: what ends a program; `_exit`: managers that nobody stopped.
 * `_manager`: `ComponentManager`, the door.
 """
 

@@ -13,7 +13,7 @@ from threadkit._runtime import Runtime
 T = TypeVar("T")
 
 
-class Supervisor(Protocol):
+class Superior(Protocol):
     """What a context tells; each is one put into a queue."""
 
     def post_ready(self, ctx: Context, /) -> None: ...
@@ -38,14 +38,12 @@ class Context:
         final: Whether no instance will follow; known once it is asked to stop.
     """
 
-    def __init__(
-        self, name: str, generation: int, supervisor: Supervisor, runtime: Runtime
-    ) -> None:
+    def __init__(self, name: str, generation: int, superior: Superior, runtime: Runtime) -> None:
         self.name = name
         self.generation = generation
         self.stop_by: float | None = None
         self.final = True
-        self._supervisor = supervisor
+        self._superior = superior
         self._monotonic = runtime.monotonic
         self._stopping = runtime.event()
         self._settled = runtime.event()  # ready, ended, or not wanted any more
@@ -74,7 +72,7 @@ class Context:
     def ready(self) -> None:
         """Say that this instance is ready, where `start` has not returned yet."""
         self._settled.set()
-        self._supervisor.post_ready(self)
+        self._superior.post_ready(self)
 
     def beat(self, label: str | None = None) -> None:
         """Say that this instance is alive, and what it is at. Feeds its watchdog.
@@ -87,7 +85,7 @@ class Context:
 
     def fail(self, exc: BaseException) -> None:
         """Say that this instance cannot go on: it is stopped, and restarted by its rule."""
-        self._supervisor.post_failure(self, exc)
+        self._superior.post_failure(self, exc)
 
     def check(self) -> None:
         """Make sure this instance was not replaced.
@@ -96,7 +94,7 @@ class Context:
             Superseded: It was.
         """
         if self._superseded:
-            current = self._supervisor.generation_of(self.name)
+            current = self._superior.generation_of(self.name)
             raise Superseded(component=self.name, generation=self.generation, current=current)
 
     def queue(self, queue: MessageQueue[T]) -> FencedQueue[T]:
@@ -139,7 +137,7 @@ class Context:
 
     def end(self) -> None:
         """For services: the function has returned."""
-        self._supervisor.post_end(self)
+        self._superior.post_end(self)
 
     def __repr__(self) -> str:
         state = "superseded" if self._superseded else "stopping" if self.stopping else "current"

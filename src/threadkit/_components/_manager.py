@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import queue
 import signal
-import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, get_args
 
 from typing_extensions import Self
@@ -16,8 +13,10 @@ from typing_extensions import Self
 from threadkit._cache import TTLCache
 from threadkit._components._context import Context
 from threadkit._components._events import ComponentEvent, EventFeed, Listener
+from threadkit._components._exit import forgotten
 from threadkit._components._graph import closure, plan_order
 from threadkit._components._handle import Handle
+from threadkit._components._journal import Journal
 from threadkit._components._parts import (
     CachePart,
     GroupPart,
@@ -26,7 +25,9 @@ from threadkit._components._parts import (
     Service,
     maker_of,
 )
-from threadkit._components._reports import ComponentReport, ManagerReport
+from threadkit._components._registry import Registry
+from threadkit._components._reports import ManagerReport
+from threadkit._components._requests import Requests
 from threadkit._components._rules import (
     Backoff,
     Component,
@@ -37,18 +38,16 @@ from threadkit._components._rules import (
     RestartRule,
     Scope,
     check_choice,
+    check_seconds,
 )
-from threadkit._components._states import ComponentState
-from threadkit._components._supervisor import StartRound, Supervisor, running
+from threadkit._components._supervisor import StartRound, Supervisor
 from threadkit._errors import LifecycleError, StartupError
 from threadkit._failures import ErrorLog
-from threadkit._platform import signal_wait_slice
 from threadkit._pool import DynamicThreadPool
 from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
 
 _LISTENER_GRACE = 1.0  # seconds listeners may hold up the end of a stop
-_EXIT_BUDGET = 5.0  # seconds managers nobody stopped may hold up the interpreter's exit
 
 
 class ComponentManager:
@@ -111,23 +110,20 @@ class ComponentManager:
         self.name = name
         self._errors = errors
         self._runtime = runtime
-        self._requests = runtime.simple_queue()  # signals, None, and _OVER; put is signal-safe
+        self._requests = Requests(runtime)
         self._feed = EventFeed(name, runtime)
+        self._journal = Journal(name, errors=errors, feed=self._feed, runtime=runtime)
         self._supervisor = Supervisor(
             name,
             intensity=intensity,
             on_exhausted=on_exhausted,
-            errors=errors,
-            feed=self._feed,
+            journal=self._journal,
             runtime=runtime,
         )
-        self._pools: dict[str, DynamicThreadPool] = {}
-        self._caches: dict[str, TTLCache[Any, Any]] = {}
-        self._queues: dict[str, MessageQueue[Any]] = {}
-        self._groups: dict[str, ComponentManager] = {}
+        self._registry = Registry()
         # Guards starting against starting and adding; held while the graph is checked.
         self._lock = runtime.lock()
-        weakref.finalize(self, _forgotten, name, self._supervisor).atexit = False
+        weakref.finalize(self, forgotten, name, self._supervisor).atexit = False
 
     # -- building ---------------------------------------------------------------------------
 
@@ -235,7 +231,7 @@ class ComponentManager:
         pool = DynamicThreadPool(runtime=self._runtime, **options)
         part = PoolPart(pool, self._runtime)
         self.add(name, part, needs=needs, stop_timeout=stop_timeout)
-        self._pools[name] = pool
+        self._registry.own_pools[name] = pool
         return pool
 
     def cache(self, name: str, *, needs: Iterable[str] = (), **options: Any) -> TTLCache[Any, Any]:
@@ -248,7 +244,7 @@ class ComponentManager:
         """
         cache: TTLCache[Any, Any] = TTLCache(name=name, runtime=self._runtime, **options)
         self.add(name, CachePart(cache), needs=needs)
-        self._caches[name] = cache
+        self._registry.own_caches[name] = cache
         return cache
 
     def queue(self, name: str, *, needs: Iterable[str] = (), **options: Any) -> MessageQueue[Any]:
@@ -263,7 +259,7 @@ class ComponentManager:
         """
         queue: MessageQueue[Any] = MessageQueue(name=name, runtime=self._runtime, **options)
         self.add(name, QueuePart(queue), needs=needs)
-        self._queues[name] = queue
+        self._registry.own_queues[name] = queue
         return queue
 
     def group(
@@ -294,30 +290,23 @@ class ComponentManager:
 
     def _add_group(self, name: str, group: ComponentManager, **options: Any) -> Handle:
         handle = self.add(name, GroupPart(group), **options)
-        self._groups[name] = group
+        self._registry.groups[name] = group._registry
         return handle
 
     @property
     def pools(self) -> Mapping[str, DynamicThreadPool]:
         """The pools made here and in groups, by name; those of groups as `group/name`."""
-        return self._registered(lambda manager: manager._pools)  # noqa: SLF001 - same class
+        return self._registry.pools
 
     @property
     def caches(self) -> Mapping[str, TTLCache[Any, Any]]:
         """The caches made here and in groups, by name; those of groups as `group/name`."""
-        return self._registered(lambda manager: manager._caches)  # noqa: SLF001 - same class
+        return self._registry.caches
 
     @property
     def queues(self) -> Mapping[str, MessageQueue[Any]]:
         """The queues made here and in groups, by name; those of groups as `group/name`."""
-        return self._registered(lambda manager: manager._queues)  # noqa: SLF001 - same class
-
-    def _registered(self, own: Callable[[ComponentManager], dict[str, Any]]) -> dict[str, Any]:
-        found = dict(own(self))
-        for name, group in self._groups.items():
-            inner = group._registered(own)  # noqa: SLF001 - same class
-            found |= {f"{name}/{key}": value for key, value in inner.items()}
-        return found
+        return self._registry.queues
 
     # -- starting and stopping --------------------------------------------------------------
 
@@ -365,31 +354,27 @@ class ComponentManager:
         if round_.pending:
             raise LifecycleError(f"{self.name} was stopped while it started", component=self.name)
 
-    def stop(self, timeout: float = 30.0) -> ManagerReport:
+    def stop(self, timeout: float | None = 30.0) -> ManagerReport:
         """Stop every component in reverse order, within one budget. Never raises.
 
         A component drains first, if it can. One that is not done after its `stop_timeout` is
         abandoned and named in the report, with the line its thread is at. When the budget is
         spent the rest are still asked to stop, in order, but not waited for.
 
-        Blocks: for at most `timeout` seconds.
+        Blocks: for at most `timeout` seconds; None: what the components' own allow.
         """
-        return self._stop(timeout, final=True)
+        return self._stop(inf if timeout is None else timeout, final=True)
 
     def _stop(self, timeout: float, *, final: bool) -> ManagerReport:
         supervisor = self._supervisor
         if not supervisor.is_over:
             supervisor.begin_stop(max(0.0, timeout), final=final)
             supervisor.wait_until(lambda: False, None)
+        supervisor.join()  # it has nothing left to do
         if final:
-            self._close_pools()
+            self._registry.close()
             self._feed.close(_LISTENER_GRACE)
         return self.report()
-
-    def _close_pools(self) -> None:
-        """What was never started, or stopped to be started again, holds threads as well."""
-        for pool in self._pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
 
     def restart(self, name: str, timeout: float | None = None) -> bool:
         """Stop a component and its scope, and start them again; whether it is ready in time.
@@ -451,23 +436,13 @@ class ComponentManager:
     def report(self) -> ManagerReport:
         """Every component's state now."""
         supervisor = self._supervisor
-        with supervisor.changed:
-            handles = dict(supervisor.handles)
-            order = supervisor.order or list(handles)
-            now = self._runtime.monotonic()
-            rows = [
-                (handle, handle.state, handle.ready_at)
-                for handle in (handles[name] for name in dict.fromkeys([*order, *handles]))
-            ]
-        return ManagerReport(
-            self.name, tuple(_report_of(handle, state, now - at) for handle, state, at in rows)
-        )
+        return self._journal.report(supervisor.handles, supervisor.order, self._runtime.monotonic())
 
     # -- a program's main -------------------------------------------------------------------
 
     def request_stop(self) -> None:
         """Make `run` return. Safe to call from any thread and from a signal handler."""
-        self._requests.put(None)
+        self._requests.ask()
 
     def run(
         self,
@@ -490,37 +465,22 @@ class ComponentManager:
         Raises:
             StartupError: Components failed to start; those already started were stopped again.
         """
-        previous = {number: signal.signal(number, self._on_signal) for number in signals}
-        self._supervisor.on_over = lambda: self._requests.put(_OVER)
+        check_seconds("grace", grace, zero=True)
+        self._supervisor.on_over = self._requests.tell_over
         try:
-            round_ = self._begin_start()
-            self._wait_and_stop(grace)
+            with self._requests.heeding(signals):
+                round_ = self._begin_start()
+                if self._requests.wait_first():
+                    self._supervisor.begin_stop(grace, final=True)
+                    self._requests.wait_over()
             if round_.failed and not round_.was_stopped:
                 self._raise_if_failed(round_)
             orderly = self._supervisor.is_over and self._supervisor.failure is None
             return 0 if orderly and not self.report().abandoned else 1
         finally:
             self._supervisor.on_over = None
-            for number, handler in previous.items():
-                signal.signal(number, handler)
             self.stop(0)
-
-    def _wait_and_stop(self, grace: float) -> None:
-        """Until it is over by itself, or somebody asked for it once, and again, or it is over."""
-        if self._next_request() is _OVER:
-            return
-        self._supervisor.begin_stop(grace, final=True)
-        while self._next_request() is None:
-            pass  # asking again is no second signal
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        self._requests.put(number)  # the only thing a handler may do: Event.set can deadlock here
-
-    def _next_request(self) -> object:
-        wait = signal_wait_slice()
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return self._requests.get(timeout=wait)
+            self._requests.forget()
 
     # -- as a component ---------------------------------------------------------------------
 
@@ -549,46 +509,3 @@ class ComponentManager:
         states = [handle.state.value for handle in self._supervisor.handles.values()]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         return f"<ComponentManager {self.name}: {counts or 'empty'}>"
-
-
-_WITH_FIGURES = (PoolPart, CachePart, QueuePart)
-_OVER = object()  # what the supervisor puts among the requests when it is over
-
-
-def _report_of(handle: Handle, state: ComponentState, uptime: float) -> ComponentReport:
-    component, ctx = handle.component, handle.ctx
-    return ComponentReport(
-        name=handle.name,
-        state=state,
-        needs=handle.needs,
-        uptime=uptime if state in {ComponentState.RUNNING, ComponentState.DEGRADED} else 0.0,
-        error=handle.error,
-        generation=handle.generation,
-        restarts=handle.restarts,
-        doing=ctx.last_beat[1] if ctx is not None else None,
-        stuck_at=handle.stuck_at,
-        figures=component.figures()
-        if isinstance(component, (PoolPart, CachePart, QueuePart))
-        else {},
-        group=component.group.report() if isinstance(component, GroupPart) else None,
-    )
-
-
-def _forgotten(name: str, supervisor: Supervisor) -> None:
-    """A manager was collected; if it runs, that is a mistake, and it is stopped all the same."""
-    if not supervisor.is_over:
-        supervisor.begin_stop(_EXIT_BUDGET, final=True)
-        warnings.warn(f"{name} was dropped while running: stop() it", ResourceWarning, stacklevel=2)
-
-
-def _stop_at_exit() -> None:
-    """Managers nobody stopped: their threads are daemons, so nothing else would."""
-    stopping = running.copy()
-    for supervisor in stopping:
-        supervisor.is_exiting = True
-        supervisor.begin_stop(_EXIT_BUDGET, final=True)
-    for supervisor in stopping:
-        supervisor.wait_until(lambda: False, _EXIT_BUDGET)
-
-
-atexit.register(_stop_at_exit)

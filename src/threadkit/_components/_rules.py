@@ -60,8 +60,7 @@ class Probe:
     failures: int = 3
 
     def __post_init__(self) -> None:
-        if self.period <= 0:
-            raise ValueError(f"period must be positive, not {self.period!r}")
+        check_seconds("period", self.period)
         if self.failures < 1:
             raise ValueError(f"failures must be at least 1, not {self.failures!r}")
 
@@ -89,9 +88,8 @@ class Backoff:
 
     def __post_init__(self) -> None:
         for name in ("initial", "longest", "reset_after"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, not {getattr(self, name)!r}")
-        if self.factor < 1:
+            check_seconds(name, getattr(self, name), zero=True)
+        if not self.factor >= 1:
             raise ValueError(f"factor must be at least 1, not {self.factor!r}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"jitter must be between 0 and 1, not {self.jitter!r}")
@@ -121,8 +119,7 @@ class Intensity:
     def __post_init__(self) -> None:
         if self.restarts < 0:
             raise ValueError(f"restarts must be 0 or more, not {self.restarts!r}")
-        if self.per <= 0:
-            raise ValueError(f"per must be positive, not {self.per!r}")
+        check_seconds("per", self.per)
 
 
 @dataclass(frozen=True)
@@ -141,11 +138,9 @@ class Options:
     def check(self, name: str) -> None:
         """Refuse what makes no sense, naming the component and the argument."""
         for argument in ("start_timeout", "stop_timeout"):
-            value = getattr(self, argument)
-            if value < 0:
-                raise ValueError(f"{argument} of {name!r} must be 0 or more, not {value!r}")
-        if self.watchdog is not None and self.watchdog <= 0:
-            raise ValueError(f"watchdog of {name!r} must be positive, not {self.watchdog!r}")
+            check_seconds(f"{argument} of {name!r}", getattr(self, argument), zero=True)
+        if self.watchdog is not None:
+            check_seconds(f"watchdog of {name!r}", self.watchdog)
         for argument, allowed in (("restart", RestartRule), ("scope", Scope)):
             check_choice(f"{argument} of {name!r}", getattr(self, argument), get_args(allowed))
 
@@ -154,3 +149,11 @@ def check_choice(argument: str, value: object, allowed: tuple[str, ...]) -> None
     """Refuse a word that is not among the allowed ones."""
     if value not in allowed:
         raise ValueError(f"{argument} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def check_seconds(argument: str, value: object, *, zero: bool = False) -> None:
+    """Refuse what is no duration; nan is none, inf is."""
+    if not isinstance(value, (int, float)):
+        raise TypeError(f"{argument} must be a number of seconds, not {value!r}")
+    if not (value >= 0 if zero else value > 0):
+        raise ValueError(f"{argument} must be {'0 or more' if zero else 'positive'}, not {value!r}")

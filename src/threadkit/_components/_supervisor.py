@@ -8,34 +8,24 @@ actor's thread.
 
 from __future__ import annotations
 
-import logging
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any
 
-from threadkit._components._actor import Actor, Call
+from threadkit._components._actor import Actor
 from threadkit._components._context import Context
-from threadkit._components._events import ComponentEvent, EventFeed
 from threadkit._components._graph import closure, dependents_of
 from threadkit._components._handle import Handle
+from threadkit._components._journal import Journal
+from threadkit._components._restarts import Restarts
 from threadkit._components._rules import Health, Intensity, OnExhausted
+from threadkit._components._starting import Starting
 from threadkit._components._states import ComponentState as State
+from threadkit._components._stopping import Stopping
 from threadkit._components._watching import Watcher
-from threadkit._errors import (
-    LifecycleError,
-    RestartsExhausted,
-    StartTimeout,
-    StopTimeout,
-    Superseded,
-)
-from threadkit._failures import ErrorLog
+from threadkit._errors import LifecycleError, RestartsExhausted, StartTimeout
 from threadkit._runtime import REAL, Runtime
 
 GROUP_GRACE = 30.0  # seconds a group that gives up may take to stop
-logger = logging.getLogger("threadkit.components")
-
 _BEGIN = 1.0  # seconds to wait for a thread to begin at the end of the budget; far above need
 
 
@@ -71,35 +61,29 @@ class Supervisor(Actor):
         *,
         intensity: Intensity,
         on_exhausted: OnExhausted,
-        errors: ErrorLog | None,
-        feed: EventFeed,
+        journal: Journal,
         runtime: Runtime,
     ) -> None:
         super().__init__(name, runtime)
-        self._intensity = intensity
         self._on_exhausted = on_exhausted
-        self._errors = errors
-        self._feed = feed
-        self._time = runtime.time
+        self._journal = journal
         # The same draws in every replay of a simulated run.
-        self._random = random.Random(None if runtime is REAL else 0).random
-        # Notified after every move; waited on by wait_until. Its lock guards the handles' states
-        # for readers who want several of them at one moment; held for one assignment.
-        self.changed = runtime.condition(runtime.lock())
+        draw = random.Random(None if runtime is REAL else 0).random
+        self._restarts = Restarts(intensity, runtime.monotonic, draw)
+        self._starting = Starting(self, journal, self, self, runtime)
+        self._stopping = Stopping(self, journal, self)
         self.handles: dict[str, Handle] = {}
         self.order: list[str] = []  # each after all it needs
         self._dependents: Mapping[str, tuple[str, ...]] = {}
         self._round: StartRound | None = None  # until all of it are ready
         self._is_leaving = False  # stopping, or rolling back
-        self._up_count = 0
         self._budget_ends_at: float | None = None
-        self._final = True
-        self._restarts_at: deque[float] = deque()
+        self.is_final = True  # what is stopped is stopped for good
         self.escalate: Callable[[BaseException], None] | None = None
         self.on_over: Callable[[], None] | None = None
         self.failure: BaseException | None = None
         self.is_over = True
-        self._watcher = Watcher(self, self._said_failed, self._set_readiness)
+        self._watcher = Watcher(self, self.said_failed, self._set_readiness)
 
     # -- from any thread --------------------------------------------------------------------
 
@@ -113,7 +97,7 @@ class Supervisor(Actor):
         """
         self.order = order
         self._dependents = dependents_of({name: self.handles[name].needs for name in order})
-        self._restarts_at.clear()
+        self._restarts.forget()
         self.failure = None
         self._budget_ends_at = None
         self._is_leaving = False
@@ -138,22 +122,21 @@ class Supervisor(Actor):
         self.post(self._restart, self.handles[name], 0.0, "asked for")
 
     def post_ready(self, ctx: Context, /) -> None:
-        self.post(self._said_ready, ctx)
+        self.post(self._starting.said_ready, ctx, self.handles[ctx.name])
 
     def post_failure(self, ctx: Context, exc: BaseException, /) -> None:
-        self.post(self._said_failed, ctx, exc)
+        self.post(self.said_failed, ctx, exc)
 
     def post_end(self, ctx: Context, /) -> None:
-        self.post(self._said_failed, ctx, None)
+        self.post(self.said_failed, ctx, None)
 
     def generation_of(self, name: str, /) -> int:
         return self.handles[name].generation
 
     def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until `condition` holds, or no thread is left that could make it hold."""
-        with self.changed:
-            self.changed.wait_for(lambda: condition() or self.is_over, timeout)
-            return condition()
+        self._journal.wait_until(lambda: condition() or self.is_over, timeout)
+        return condition()
 
     # -- starting and stopping it all --------------------------------------------------------
 
@@ -175,12 +158,11 @@ class Supervisor(Actor):
         round_ = self._round
         if round_ is not None and round_.has_ended:
             self._round = None
-            with self.changed:
-                self.changed.notify_all()
+            self._journal.tell_waiters()
 
     def _stop_all(self, deadline: float, final: bool) -> None:
         if not self._is_leaving:
-            self._final = final
+            self.is_final = final
         if self._budget_ends_at is None or deadline < self._budget_ends_at:
             self._budget_ends_at = deadline
             self.after(deadline - self._monotonic(), self._budget_spent, deadline)
@@ -198,35 +180,35 @@ class Supervisor(Actor):
 
     def _budget_spent(self, deadline: float) -> None:
         """Ask whoever was not asked yet to stop, in order but without waiting; then leave."""
-        if deadline != self._budget_ends_at or self._up_count == 0:
+        if deadline != self._budget_ends_at or self._journal.up_count == 0:
             return
         for name in reversed(self.order):
             handle = self.handles[name]
             if handle.state in {State.RUNNING, State.DEGRADED, State.DRAINING}:
-                self._stop_now(handle).begun.wait(_BEGIN)
+                self._stopping.stop_now(handle).begun.wait(_BEGIN)
         self.do_waiting()
         for name in reversed(self.order):
             handle = self.handles[name]
             while handle.state is State.STARTING and not handle.give_call_up():
                 self.do_next()  # its start has just returned: it is stopped after all
             if handle.state is State.DRAINING:
-                self._stop_now(handle).begun.wait(_BEGIN)
+                self._stopping.stop_now(handle).begun.wait(_BEGIN)
             if handle.state.is_up:
-                self._abandon(handle, handle.call)
+                self._stopping.abandon(handle, handle.call)
 
     def _check_down(self) -> None:
         """Be over once nothing is up, if that is what was wanted."""
-        if self._is_leaving and self._up_count == 0:
+        if self._is_leaving and self._journal.up_count == 0:
             self.finish()
 
     def over(self) -> None:
         self._round = None
         running.discard(self)
-        with self.changed:
-            self.is_over = True
-            self.changed.notify_all()
-        if self.on_over is not None:
-            self.on_over()
+        self.is_over = True
+        self._journal.tell_waiters()
+        on_over = self.on_over  # another thread may take it back
+        if on_over is not None:
+            on_over()
 
     # -- the rule ---------------------------------------------------------------------------
 
@@ -239,18 +221,18 @@ class Supervisor(Actor):
         state = handle.state
         if state in {State.RUNNING, State.DEGRADED}:
             if handle.is_leaving and not self._is_in_use(handle):
-                self._begin_stopping(handle)
+                self._stopping.begin(handle)
         elif state is State.STARTING:
             if handle.is_leaving and handle.ctx is not None:
                 handle.asked_at = self._monotonic()
-                handle.ctx.ask_to_stop(self._stop_by(handle), final=not handle.is_wanted)
+                handle.ctx.ask_to_stop(self.stop_by(handle), final=not handle.is_wanted)
         elif not state.is_up:
             if handle.is_wanted:
                 if handle.delay == 0 and self._has_what_it_needs(handle):
-                    self._begin_starting(handle)
+                    self._starting.begin(handle)
             elif state is State.BACKOFF:
                 handle.cancel_timers()
-                self._move(handle, State.STOPPED, "not wanted any more")
+                self._journal.move(handle, State.STOPPED, "not wanted any more")
 
     def _is_in_use(self, handle: Handle) -> bool:
         """Whether somebody who has to leave first has not left yet."""
@@ -260,73 +242,19 @@ class Supervisor(Actor):
     def _has_what_it_needs(self, handle: Handle) -> bool:
         return all(self.handles[name].is_ready for name in handle.needs)
 
-    def _stop_by(self, handle: Handle) -> float:
+    def stop_by(self, handle: Handle) -> float:
         stop_by = self._monotonic() + handle.options.stop_timeout
         return stop_by if self._budget_ends_at is None else min(stop_by, self._budget_ends_at)
 
-    def _move(self, handle: Handle, state: State, reason: str = "") -> None:
-        with self.changed:
-            before = handle.move(state)
-            self._up_count += state.is_up - before.is_up
-            self.changed.notify_all()
-        self._feed.publish(
-            ComponentEvent(
-                self._time(), self.name, handle.name, handle.generation, before, state, reason
-            )
-        )
-
     # -- starting ---------------------------------------------------------------------------
 
-    def _begin_starting(self, handle: Handle) -> None:
-        handle.is_bouncing = handle.has_ended = False
-        handle.crash = handle.stuck_at = None
-        handle.generation += 1
-        ctx = handle.ctx = Context(handle.name, handle.generation, self, self._runtime)
-        self._move(handle, State.STARTING)
-        made: list[Any] = []
-
-        def start() -> None:
-            made.append(handle.make())
-            if handle.ctx is ctx:
-                handle.component = made[0]
-            made[0].start(ctx)
-
-        handle.call = self.call(
-            f"start-{handle.name}",
-            start,
-            done=partial(self._start_done, handle, ctx),
-            timeout=handle.options.start_timeout,
-            expired=partial(self._start_timed_out, handle, ctx),
-            late=lambda error: self._started_late(ctx, made, error),
-        )
-
-    def _start_done(
-        self, handle: Handle, ctx: Context, _result: object, error: BaseException | None
-    ) -> None:
-        if ctx is not handle.ctx:
-            return
-        if error is not None:
-            if handle.state is State.STARTING:
-                self._start_failed(handle, error)
-            else:
-                self._said_failed(ctx, error)
-        elif handle.state is State.STARTING:
-            self._became_ready(handle)
-
-    def _said_ready(self, ctx: Context) -> None:
-        handle = self.handles[ctx.name]
-        if ctx is handle.ctx and handle.state is State.STARTING:
-            if handle.call is not None and handle.call.timer is not None:
-                handle.call.timer.cancel()  # it may take as long as it likes to return
-            self._became_ready(handle)
-
-    def _became_ready(self, handle: Handle) -> None:
+    def became_ready(self, handle: Handle) -> None:
         ctx = handle.ctx
         assert ctx is not None  # noqa: S101 - it is up
         handle.ready_at = self._monotonic()
-        self._move(handle, State.RUNNING)
+        self._journal.move(handle, State.RUNNING)
         if handle.crash is not None:
-            self._said_failed(ctx, handle.crash)
+            self.said_failed(ctx, handle.crash)
             return
         self._watcher.watch(handle, ctx)
         if self._round is not None and not handle.is_leaving:
@@ -335,33 +263,16 @@ class Supervisor(Actor):
         self._reconcile_all(self._dependents[handle.name])
         self._check_started()
 
-    def _start_timed_out(self, handle: Handle, ctx: Context, call: Call) -> None:
-        if ctx is handle.ctx and handle.state is State.STARTING:
-            handle.stuck_at = call.where()
-            timeout = handle.options.start_timeout
-            self._start_failed(handle, StartTimeout(component=handle.name, timeout=timeout))
-
-    def _started_late(self, ctx: Context, made: list[Any], error: BaseException | None) -> None:
-        """On the thread of a start that was given up: what started all the same is stopped."""
-        if error is not None:
-            if not isinstance(error, Superseded):
-                self._record(ctx.name, error)
-            return
-        try:
-            made[0].stop(ctx)
-        except BaseException as exc:  # noqa: BLE001 - user code, and nobody waits for it
-            self._record(ctx.name, exc)
-
-    def _start_failed(self, handle: Handle, error: BaseException) -> None:
+    def start_failed(self, handle: Handle, error: BaseException) -> None:
         assert handle.ctx is not None  # noqa: S101 - it was starting
         handle.ctx.supersede()
-        self._note(handle, error)
+        self._journal.note(handle, error)
         round_ = self._round
         if round_ is not None and handle.name in round_.pending:
-            self._move(handle, State.FAILED, str(handle.error))
+            self._journal.move(handle, State.FAILED, str(handle.error))
             self._fail_start(handle, error)
         elif not handle.is_wanted:
-            self._move(handle, State.FAILED, str(handle.error))
+            self._journal.move(handle, State.FAILED, str(handle.error))
         else:
             self._failed_again(handle)
         self._reconcile_all(handle.needs)
@@ -374,16 +285,16 @@ class Supervisor(Actor):
 
     def _failed_again(self, handle: Handle) -> None:
         """A restart did not succeed: one more, unless there were too many."""
-        exhausted = self._count_restart(handle)
+        exhausted = self._restarts.count(handle)
         if exhausted is None:
-            self._back_off(handle, self._delay(handle), str(handle.error))
+            self._back_off(handle, self._restarts.delay(handle), str(handle.error))
             return
-        self._move(handle, State.FAILED, str(exhausted))
+        self._journal.move(handle, State.FAILED, str(exhausted))
         self._exhaust(handle, exhausted)
 
     # -- failing ----------------------------------------------------------------------------
 
-    def _said_failed(self, ctx: Context, exc: BaseException | None) -> None:
+    def said_failed(self, ctx: Context, exc: BaseException | None) -> None:
         """An instance cannot go on, or with None, has come to its end."""
         handle = self.handles[ctx.name]
         if ctx is not handle.ctx or not handle.state.is_up:
@@ -394,7 +305,7 @@ class Supervisor(Actor):
         if isinstance(exc, _Ended):
             exc = None
         if exc is not None:
-            self._note(handle, exc)
+            self._journal.note(handle, exc)
         if handle.is_leaving:
             self._reconcile(handle)
         else:
@@ -409,17 +320,19 @@ class Supervisor(Actor):
             self._reconcile(handle)
         elif rule == "temporary":
             self._give_up(handle, exc or LifecycleError(f"{handle.name} ended"))
-        elif (exhausted := self._count_restart(handle)) is not None:
+        elif (exhausted := self._restarts.count(handle)) is not None:
             self._exhaust(handle, exhausted)
         else:
-            self._restart(handle, self._delay(handle), "it ended" if exc is None else handle.error)
+            self._restart(
+                handle, self._restarts.delay(handle), "it ended" if exc is None else handle.error
+            )
 
     def _restart(self, handle: Handle, delay: float, reason: str | None) -> None:
         """Let a component bounce, and with it whom its scope names."""
         if self._is_leaving:
             return
         if not handle.is_wanted:  # it had ended or was given up: somebody wants it again
-            handle.want(True)
+            self._want_with_needs(handle)
         handle.delay = delay
         names = {
             "one": {handle.name},
@@ -431,46 +344,35 @@ class Supervisor(Actor):
             if member.is_wanted and member.state.is_up:
                 member.is_bouncing = True
                 if member.state is State.RUNNING:
-                    self._move(member, State.DEGRADED, f"restart of {handle.name}: {reason}")
+                    self._journal.move(
+                        member, State.DEGRADED, f"restart of {handle.name}: {reason}"
+                    )
         self._reconcile_all(name for name in reversed(self.order) if name in names)
 
-    def _count_restart(self, handle: Handle) -> RestartsExhausted | None:
-        """Count one; the exception if it is one too many."""
-        now = self._monotonic()
-        while self._restarts_at and self._restarts_at[0] <= now - self._intensity.per:
-            self._restarts_at.popleft()
-        if len(self._restarts_at) >= self._intensity.restarts:
-            return RestartsExhausted(
-                component=handle.name,
-                restarts=len(self._restarts_at),
-                per=self._intensity.per,
-            )
-        self._restarts_at.append(now)
-        return None
-
-    def _delay(self, handle: Handle) -> float:
-        backoff = handle.options.backoff
-        if handle.ready_at and self._monotonic() - handle.ready_at >= backoff.reset_after:
-            handle.attempt = 0
-        handle.attempt += 1
-        return backoff.delay(handle.attempt - 1, self._random)
+    def _want_with_needs(self, handle: Handle) -> None:
+        handle.want(True)
+        for name in handle.needs:
+            need = self.handles[name]
+            if not need.is_wanted and not need.has_ended:
+                self._want_with_needs(need)
+                self._reconcile(need)
 
     def _exhaust(self, handle: Handle, exhausted: RestartsExhausted) -> None:
         if self._on_exhausted == "give_up":
             self._give_up(handle, exhausted)
         else:
-            self._note(handle, exhausted)
+            self._journal.note(handle, exhausted)
             handle.is_given_up = True
             self._fail_start(handle, exhausted)
             self._fail_group(exhausted)
 
     def _give_up(self, handle: Handle, exc: BaseException) -> None:
         """Let a component go down for good; with an essential one goes the group."""
-        self._note(handle, exc)
+        self._journal.note(handle, exc)
         handle.is_wanted = False
         handle.is_given_up = True
         if handle.state is State.RUNNING:
-            self._move(handle, State.DEGRADED, f"given up: {handle.error}")
+            self._journal.move(handle, State.DEGRADED, f"given up: {handle.error}")
         self._reconcile(handle)
         if self._round is not None:
             self._fail_start(handle, exc)
@@ -485,99 +387,23 @@ class Supervisor(Actor):
         deadline = self._monotonic() + GROUP_GRACE
         self._stop_all(deadline, final=self.escalate is None)
 
-    def _note(self, handle: Handle, exc: BaseException) -> None:
-        handle.error = f"{type(exc).__name__}: {exc}"
-        self._record(handle.name, exc)
+    # -- going down -------------------------------------------------------------------------
 
-    def _record(self, component: str, exc: BaseException) -> None:
-        if self._errors is not None:
-            self._errors.record(exc, component=component)
-        else:
-            logger.error("%s: %s failed", self.name, component, exc_info=exc)
-
-    # -- stopping ---------------------------------------------------------------------------
-
-    def _begin_stopping(self, handle: Handle) -> None:
-        drain = getattr(handle.component, "drain", None)
-        if handle.is_wanted or drain is None:  # what failed has nothing to finish
-            self._stop_now(handle)
-            return
-        # Half of its time for what it has begun, the other half for stopping.
-        half = max(0.0, self._stop_by(handle) - self._monotonic()) / 2
-        self._move(handle, State.DRAINING)
-        ctx, deadline = handle.ctx, self._monotonic() + half
-        self.call(
-            f"drain-{handle.name}",
-            lambda: drain(ctx, deadline),
-            done=partial(self._drained, handle, ctx),
-            timeout=half,
-            expired=lambda _call: self._drained(handle, ctx, None, None),
-        )
-
-    def _drained(
-        self, handle: Handle, ctx: Context | None, _result: object, error: BaseException | None
-    ) -> None:
-        if error is not None:
-            self._note(handle, error)
-        if ctx is handle.ctx and handle.state is State.DRAINING:
-            self._stop_now(handle)
-
-    def _stop_now(self, handle: Handle) -> Call:
-        ctx, component = handle.ctx, handle.component
-        assert ctx is not None  # noqa: S101 - it is up
-        assert component is not None  # noqa: S101
-        handle.cancel_timers()
-        self._move(handle, State.STOPPING)
-        handle.asked_at = self._monotonic()
-        stop_by = self._stop_by(handle)
-        ctx.ask_to_stop(stop_by, final=self._final and not handle.is_wanted)
-        handle.call = self.call(
-            f"stop-{handle.name}",
-            lambda: component.stop(ctx),
-            done=partial(self._stop_done, handle, ctx),
-            timeout=max(0.0, stop_by - self._monotonic()),
-            expired=partial(self._stop_timed_out, handle, ctx),
-            late=partial(self._stopped_late, handle),
-        )
-        return handle.call
-
-    def _stopped_late(self, handle: Handle, error: BaseException | None) -> None:
-        """On the thread of a stop that was given up."""
-        if error is not None:
-            self._record(handle.name, error)
-
-    def _stop_done(
-        self, handle: Handle, ctx: Context, _result: object, error: BaseException | None
-    ) -> None:
-        if ctx is not handle.ctx or handle.state is not State.STOPPING:
-            return
-        if error is not None:
-            self._note(handle, error)
-        self._went_down(handle, State.STOPPED if error is None else State.FAILED)
-
-    def _stop_timed_out(self, handle: Handle, ctx: Context, call: Call) -> None:
-        if ctx is handle.ctx and handle.state is State.STOPPING:
-            self._abandon(handle, call)
-
-    def _abandon(self, handle: Handle, call: Call | None) -> None:
-        handle.stuck_at = call.where() if call is not None else None
-        waited = round(self._monotonic() - handle.asked_at, 3)
-        self._note(handle, StopTimeout(component=self.name, laggards=[handle.name], timeout=waited))
-        self._went_down(handle, State.ABANDONED)
-
-    def _went_down(self, handle: Handle, state: State) -> None:
+    def went_down(self, handle: Handle, state: State) -> None:
         """Its instance is gone, or out of reach: on to its end, or to the next instance."""
         assert handle.ctx is not None  # noqa: S101 - it was up
         handle.ctx.supersede()
         handle.cancel_timers()
         if handle.is_wanted:
             if state is State.ABANDONED:
-                self._move(handle, state, str(handle.error))
+                self._journal.move(handle, state, str(handle.error))
             self._back_off(handle, handle.delay, "restart")
         else:
             failed = handle.is_given_up and state is State.STOPPED
             final = State.FAILED if failed else state
-            self._move(handle, final, str(handle.error) if final is not State.STOPPED else "")
+            self._journal.move(
+                handle, final, str(handle.error) if final is not State.STOPPED else ""
+            )
         self._reconcile_all(handle.needs)
         self._reconcile(handle)
         if handle.has_ended:
@@ -591,7 +417,7 @@ class Supervisor(Actor):
         handle.is_bouncing = False
         handle.restarts += 1
         handle.delay = delay
-        self._move(handle, State.BACKOFF, reason)
+        self._journal.move(handle, State.BACKOFF, reason)
         if delay:
             handle.timers.append(self.after(delay, self._retry, handle))
 
@@ -601,9 +427,9 @@ class Supervisor(Actor):
 
     def _set_readiness(self, handle: Handle, health: Health) -> None:
         if handle.state is State.RUNNING and not health.ready:
-            self._move(handle, State.DEGRADED, health.detail)
+            self._journal.move(handle, State.DEGRADED, health.detail)
         elif handle.state is State.DEGRADED and health.ready:
-            self._move(handle, State.RUNNING, health.detail)
+            self._journal.move(handle, State.RUNNING, health.detail)
             self._reconcile_all(self._dependents[handle.name])
 
 

@@ -1,0 +1,68 @@
+"""What ends a program: signals, requests, or its manager's own end. For its main thread."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+from collections.abc import Generator, Sequence
+
+from threadkit._platform import signal_wait_slice
+from threadkit._runtime import Runtime
+
+
+class Requests:
+    """A queue of them, in the order they came.
+
+    Thread safety: `ask` and `tell_over` may be called from any thread and from a signal handler;
+    the rest belongs to the main thread.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        # Signal numbers, None for a request, and _OVER. Putting is all a signal handler may do:
+        # Event.set and Queue.put can deadlock there.
+        self._queue = runtime.simple_queue()
+
+    def ask(self) -> None:
+        """Somebody wants the program to end."""
+        self._queue.put(None)
+
+    def tell_over(self) -> None:
+        """The manager has come to its end."""
+        self._queue.put(_OVER)
+
+    def wait_first(self) -> bool:
+        """Wait until the program is to end; false when the manager is over by itself."""
+        return self._next() is not _OVER
+
+    def wait_over(self) -> None:
+        """Wait until the manager is over, or another signal comes. Asking again is none."""
+        while self._next() is None:
+            pass
+
+    def forget(self) -> None:
+        """Whatever came too late for this run is no request to the next."""
+        self._queue = self._runtime.simple_queue()
+
+    def _next(self) -> object:
+        wait = signal_wait_slice()
+        while True:
+            with contextlib.suppress(queue.Empty):
+                return self._queue.get(timeout=wait)
+
+    @contextlib.contextmanager
+    def heeding(self, signals: Sequence[signal.Signals]) -> Generator[None]:
+        """Take signals in meanwhile."""
+        with contextlib.ExitStack() as undo:
+            for number in signals:
+                # None stands for a handler that was not set from Python: nothing can restore it.
+                before = signal.signal(number, self._on_signal) or signal.SIG_DFL
+                undo.callback(signal.signal, number, before)
+            yield
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        self._queue.put(number)
+
+
+_OVER = object()
