@@ -23,6 +23,8 @@ logger = logging.getLogger("threadkit.components")
 
 Job = Callable[[], object]
 
+_TRY_AGAIN = 0.05  # seconds; a thread that ends meanwhile makes room for another
+
 
 class Call:
     """User code on a thread of its own. It is either done or given up, whichever comes first."""
@@ -40,6 +42,11 @@ class Call:
             return self._token.pop()
         except IndexError:
             return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is done or given up."""
+        return not self._token
 
     def where(self) -> str | None:
         """`FILE:LINE in NAME` of the line its thread is at, where that can be told."""
@@ -112,6 +119,7 @@ class Actor:
         timeout: float,
         expired: Callable[[Call], object],
         late: Callable[[BaseException | None], object] | None = None,
+        insist: bool = False,
     ) -> Call:
         """On the actor's thread: run user code on a thread of its own.
 
@@ -122,6 +130,7 @@ class Actor:
             timeout: Seconds until it is given up.
             expired: A job when it is given up.
             late: Called on its thread when it is done after that, with its exception.
+            insist: Whether to try again, until it is given up, when the system refuses a thread.
         """
         call = Call(self._runtime)
 
@@ -138,18 +147,31 @@ class Actor:
             elif late is not None:
                 late(error)
 
+        call.timer = self.after(timeout, self._expire, call, expired)
+        self._begin(call, f"{self.name}-{name}", run, done, insist=insist)
+        return call
+
+    def _begin(
+        self,
+        call: Call,
+        name: str,
+        run: Callable[[], None],
+        done: Callable[[Any, BaseException | None], object],
+        *,
+        insist: bool,
+    ) -> None:
+        """Start its thread; where the system refuses, try again or let that be its outcome."""
         try:
-            self._runtime.thread(run, name=f"{self.name}-{name}", daemon=True).start()
+            self._runtime.thread(run, name=name, daemon=True).start()
         except RuntimeError as exc:
             if self.is_exiting:
                 run()
-                return call
-            call.claim()
+            elif not insist:
+                call.claim()
+                self.post(self._done, call, done, None, exc)
+            elif not call.is_over:
+                self.after(_TRY_AGAIN, partial(self._begin, call, name, run, done, insist=True))
             call.begun.set()
-            self.post(done, None, exc)
-        else:
-            call.timer = self.after(timeout, self._expire, call, expired)
-        return call
 
     def _done(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -60,14 +61,15 @@ class Context:
 
         Blocks: for at most `seconds`.
         """
-        return not self._stopping.wait(seconds)
+        return not self.wait_stopping(seconds)
 
     def wait_stopping(self, timeout: float | None = None) -> bool:
         """Wait until asked to stop; whether that was within `timeout` seconds.
 
         Blocks: up to `timeout`.
         """
-        return self._stopping.wait(timeout)
+        longest = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+        return self._stopping.wait(longest)
 
     def ready(self) -> None:
         """Say that this instance is ready, where `start` has not returned yet."""

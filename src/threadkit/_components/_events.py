@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from threadkit._components._states import ComponentState
-from threadkit._runtime import Runtime, Thread
+from threadkit._runtime import Runtime, SimpleQueue, Thread
 
 logger = logging.getLogger("threadkit.components")
 
@@ -23,7 +24,7 @@ class ComponentEvent:
     Attributes:
         at: When, in seconds since the epoch.
         manager: The manager's name.
-        component: The component's name.
+        component: The component's name; of one in a group, its path: `audio/player`.
         generation: Which instance of it.
         before: Where it was.
         after: Where it is.
@@ -49,45 +50,74 @@ Listener = Callable[[ComponentEvent], object]
 class EventFeed:
     """A bounded history, and a thread that tells listeners of each event in order.
 
-    Thread safety: any thread may publish and subscribe. The lock guards the fields below it; it
-    is held for bookkeeping, never while a listener runs.
+    What happens in a group is also published by the feed of the manager around it, under the
+    path of the component there.
 
-    Lifetime: the thread starts with the first event somebody listens to, and ends with `close`.
+    Thread safety: any thread may publish and subscribe.
+
+    Lifetime: the thread starts with the first event somebody listens to, and ends with `close`;
+    from then on events are remembered but not told, until `open`.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:
         self._name = name
         self._runtime = runtime
-        self._queue = runtime.simple_queue()
+        self._outer: tuple[EventFeed, str] | None = None
+        # Guards the fields below it. Held for bookkeeping and while the thread is started, so that
+        # whoever joins it knows whether there is one; never while a listener runs.
         self._lock = runtime.lock()
         self._history: deque[ComponentEvent] = deque(maxlen=_HISTORY)
-        self._listeners: tuple[Listener, ...] = ()
+        self._listeners: tuple[list[Listener], ...] = ()
+        self._queue = runtime.simple_queue()  # of the present thread, or of the next
         self._thread: Thread | None = None
+        self._is_open = True
         self._dropped = 0
         self._failed = 0
+
+    def check_outer(self, outer: EventFeed) -> None:
+        """Refuse what cannot be around this one.
+
+        Raises:
+            ValueError: Another feed is already, or this one is around `outer`.
+        """
+        if self._outer is not None:
+            raise ValueError(f"{self._name} is a part of {self._outer[0]._name} already")  # noqa: SLF001 - same class
+        around: EventFeed | None = outer
+        while around is not None:
+            if around is self:
+                raise ValueError(f"{self._name} cannot be a part of itself")
+            around = around._outer and around._outer[0]  # noqa: SLF001 - same class
+
+    def forward_to(self, outer: EventFeed, group: str) -> None:
+        """Let `outer` publish each event too, as one of `group`."""
+        self._outer = outer, group
 
     def publish(self, event: ComponentEvent) -> None:
         """Remember an event and queue it for the listeners."""
         with self._lock:
             self._history.append(event)
-            if not self._listeners:
-                return
-            if self._queue.qsize() >= _BACKLOG:
-                self._dropped += 1
-                return
-            self._queue.put(event)
-        self._ensure_thread()
+            if self._listeners and self._is_open:
+                if self._queue.qsize() < _BACKLOG:
+                    self._queue.put(event)
+                else:
+                    self._dropped += 1
+                self._ensure_thread_locked()
+        if self._outer is not None:
+            outer, group = self._outer
+            path = f"{group}/{event.component}"
+            outer.publish(replace(event, manager=outer._name, component=path))  # noqa: SLF001 - same class
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` with every event from now on; the result ends it."""
         if not callable(listener):
             raise TypeError(f"listener must be callable, {listener!r} is not")
+        entry = [listener]  # of its own, for a listener may subscribe twice
         with self._lock:
-            self._listeners = (*self._listeners, listener)
+            self._listeners = (*self._listeners, entry)
 
         def unsubscribe() -> None:
             with self._lock:
-                self._listeners = tuple(kept for kept in self._listeners if kept is not listener)
+                self._listeners = tuple(kept for kept in self._listeners if kept is not entry)
 
         return unsubscribe
 
@@ -101,30 +131,34 @@ class EventFeed:
         with self._lock:
             return self._dropped, self._failed
 
+    def open(self) -> None:
+        """Tell listeners again."""
+        with self._lock:
+            self._is_open = True
+
     def close(self, timeout: float) -> None:
         """Tell what waits and end the thread, but do not wait longer than `timeout` for it."""
         with self._lock:
+            self._is_open = False
             thread, self._thread = self._thread, None
-        if thread is not None:
-            self._queue.put(None)
-            if thread.ident != self._runtime.get_ident():
-                thread.join(timeout)
+            waiting, self._queue = self._queue, self._runtime.simple_queue()
+        waiting.put(None)
+        if thread is not None and thread.ident != self._runtime.get_ident():
+            thread.join(timeout)
 
-    def _ensure_thread(self) -> None:
-        with self._lock:
-            if self._thread is not None:
-                return
-            thread = self._runtime.thread(self._run, name=f"{self._name}-events", daemon=True)
-            self._thread = thread
-        try:
-            thread.start()
-        except RuntimeError:  # events wait in the queue; the next one tries again
-            with self._lock:
-                self._thread = None
+    def _ensure_thread_locked(self) -> None:
+        if self._thread is None:
+            thread = self._runtime.thread(
+                self._run, name=f"{self._name}-events", args=(self._queue,), daemon=True
+            )
+            # Where the system refuses, events wait in the queue and the next one tries again.
+            with contextlib.suppress(RuntimeError):
+                thread.start()
+                self._thread = thread
 
-    def _run(self) -> None:
-        while (event := self._queue.get()) is not None:
-            for listener in self._listeners:
+    def _run(self, events: SimpleQueue) -> None:
+        while (event := events.get()) is not None:
+            for (listener,) in self._listeners:
                 try:
                     listener(event)
                 except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Mapping
 
 from threadkit._components._events import ComponentEvent, EventFeed
@@ -54,7 +55,8 @@ class Journal:
     def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
         """Wait until `condition` holds; whether it does."""
         with self.changed:
-            return self.changed.wait_for(condition, timeout)
+            longest = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            return self.changed.wait_for(condition, longest)
 
     def report(
         self, handles: Mapping[str, Handle], order: Iterable[str], now: float

@@ -174,6 +174,10 @@ class ComponentManager:
             start_timeout, stop_timeout, restart, scope, backoff, essential, watchdog, probe
         )
         options.check(name)
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a text that is not empty, not {name!r}")
+        if isinstance(needs, str):
+            raise TypeError(f"needs of {name!r} must be several names, not the text {needs!r}")
         handle = Handle(name, maker_of(name, component), tuple(needs), options)
         with self._lock:
             handles = self._supervisor.handles
@@ -204,6 +208,8 @@ class ComponentManager:
             says_ready: Whether it calls `ctx.ready()` when it is ready; by default it is at once.
             options: As in `add`.
         """
+        if not callable(fn):
+            raise TypeError(f"fn of {name!r} must be a function of the context, not {fn!r}")
         thread = f"{self.name}-{name}"
 
         def make() -> Component:
@@ -289,7 +295,9 @@ class ComponentManager:
         return group
 
     def _add_group(self, name: str, group: ComponentManager, **options: Any) -> Handle:
+        group._feed.check_outer(self._feed)
         handle = self.add(name, GroupPart(group), **options)
+        group._feed.forward_to(self._feed, name)
         self._registry.groups[name] = group._registry
         return handle
 
@@ -326,6 +334,8 @@ class ComponentManager:
 
         Blocks: up to `timeout`, and for the time that taking back needs.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout, zero=True)
         round_ = self._begin_start(timeout, only)
         try:
             self._supervisor.wait_until(lambda: round_.has_ended, None)
@@ -346,10 +356,12 @@ class ComponentManager:
                     raise ValueError(f"{self.name} has no component named {name!r}")
             wanted = closure(only, needs) if only else order
             supervisor.join()  # the thread of the run before has nothing left to do
+            self._feed.open()
             return supervisor.begin_start(order, wanted, timeout)
 
     def _raise_if_failed(self, round_: StartRound) -> None:
         if round_.failed:
+            self._feed.close(_LISTENER_GRACE)
             raise StartupError.of(self.name, round_.failed) from next(iter(round_.failed.values()))
         if round_.pending:
             raise LifecycleError(f"{self.name} was stopped while it started", component=self.name)
@@ -418,7 +430,9 @@ class ComponentManager:
     # -- looking ----------------------------------------------------------------------------
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` with every `ComponentEvent` from now on; the result ends it.
+        """Call `listener` with every `ComponentEvent` from now on, those of groups too.
+
+        The result ends it.
 
         Listeners are called in order on a thread of their own; a slow one delays the others, and
         beyond 10,000 waiting events new ones are dropped and counted. What one raises is logged

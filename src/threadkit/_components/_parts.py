@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -28,7 +29,8 @@ class PoolPart:
     def stop(self, ctx: Context, /) -> None:
         if ctx.final:  # a restart of what needs it leaves its tasks alone
             left = max(0.0, (ctx.stop_by or 0.0) - self._monotonic())
-            self._pool.shutdown(cancel_futures=True, timeout=left)
+            timeout = min(left, threading.TIMEOUT_MAX)
+            self._pool.shutdown(cancel_futures=True, timeout=timeout)
 
     def figures(self) -> Mapping[str, float]:
         now = self._pool.statistics()

@@ -74,6 +74,7 @@ class Stopping:
             timeout=max(0.0, stop_by - self._actor.now()),
             expired=partial(self._timed_out, handle, ctx),
             late=partial(self._came_late, handle),
+            insist=True,
         )
         return handle.call
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import threading
 from collections.abc import Callable
 
 
@@ -39,10 +40,12 @@ class Timers:
         return timer
 
     def wait(self, now: float) -> float | None:
-        """Seconds until the next one is due; None when there is none."""
+        """Seconds until the next one is due, or as many as can be waited; None: there is none."""
         while self._heap and self._heap[0][2].action is None:
             heapq.heappop(self._heap)
-        return max(0.0, self._heap[0][0] - now) if self._heap else None
+        if not self._heap:
+            return None
+        return min(max(0.0, self._heap[0][0] - now), threading.TIMEOUT_MAX)
 
     def due(self, now: float) -> list[Callable[[], object]]:
         """Take out what is to be done by now."""
