@@ -23,8 +23,8 @@ class Answering:
 
     Thread safety: every method may be called from any thread.
 
-    Lifetime: it has no thread of its own, but that of `moderator`, a component. `close` cuts off
-    the model's answers under way.
+    Lifetime: a component, beside `moderator`, which is another. `stop` cuts off the model's answers
+    under way; a restart begins with a fresh model.
 
     Args:
         settings: Everything that can be tuned.
@@ -57,6 +57,7 @@ class Answering:
         self.templates = TemplateWriter(settings.replies)
         self._model_settings: ModelSettings = settings.model
         self.model = self._model_writer(settings.model)
+        self._stopped = False
 
     def _model_writer(self, settings: ModelSettings) -> ModelWriter | None:
         if not settings.model:
@@ -79,12 +80,24 @@ class Answering:
         self.moderator.update(_rules(settings))
         self.templates.update(settings.replies)
         if settings.model != self._model_settings:
-            self.close()
+            self._cut_off()
             self._model_settings = settings.model
             self.model = self._model_writer(settings.model)
 
-    def close(self) -> None:
+    def start(self, ctx: object = None, /) -> None:
+        """Answer; after a restart, with the model anew."""
+        del ctx
+        if self._stopped:
+            self._stopped = False
+            self.model = self._model_writer(self._model_settings)
+
+    def stop(self, ctx: object = None, /) -> None:
         """Cut off what the model is writing."""
+        del ctx
+        self._stopped = True
+        self._cut_off()
+
+    def _cut_off(self) -> None:
         if self.model is not None:
             self.model.close()
 

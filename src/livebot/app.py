@@ -35,11 +35,13 @@ from livebot.view import View
 from livebot.viewer import Viewer
 from threadkit import (
     REAL,
+    Backoff,
     ComponentManager,
     Context,
     DynamicThreadPool,
     ErrorLog,
     ErrorLogStatistics,
+    Intensity,
     LoggingSink,
     MessageQueue,
     QueueClosed,
@@ -93,8 +95,14 @@ class LiveBot:
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
         self._refused_by_room = False
-        self.manager = ComponentManager("livebot", runtime=runtime)
         self.errors = ErrorLog("livebot", runtime=runtime)
+        self.manager = ComponentManager(
+            "livebot",
+            intensity=_PATIENT,
+            on_exhausted="give_up",
+            errors=self.errors,
+            runtime=runtime,
+        )
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
         self._messages: MessageQueue[Entry] = MessageQueue(
             maxsize=settings.pipeline.message_queue_size,
@@ -114,7 +122,7 @@ class LiveBot:
             self._messages,
             pools["processing"],
             self.answering.answer,
-            self._refused,
+            self._ledger.drop,
             runtime=runtime,
         )
         self._source = _source(url, settings.feed, self._receive, self._feed_changed, runtime)
@@ -160,16 +168,18 @@ class LiveBot:
     def _wire(self, handler: MessageHandler | AsyncMessageHandler, feed_needs: list[str]) -> None:
         """Who needs whom: started in this order, stopped in the reverse of it."""
         add, speaking, answering = self.manager.add, self.speaking, self.answering
+        # Without these there is no bot. Every other part may stay away, and the voice goes on.
+        vital: dict[str, Any] = {"essential": True, "backoff": _SOON}
         add("errors", _Errors(self.errors))
-        add("player", speaking.player, needs=["errors"])
-        add("speech", _Closing(speaking.speech.close), needs=["player"])
-        add("voice", speaking.voice, needs=["tts"])
-        add("combos", answering.moderator, needs=["voice"])
+        add("player", speaking.player, needs=["errors"], **vital)
+        add("speech", speaking.speech, needs=["player"], **vital)
+        add("voice", speaking.voice, needs=["tts"], **vital)
+        add("combos", answering.moderator, needs=["voice"], **vital)
         # Stopped before its pool, so that no worker is left waiting for the model.
-        add("answers", _Closing(answering.close), needs=["model"])
-        add("messages", handler, needs=["processing"])
+        add("answers", answering, needs=["model"], **vital)
+        add("messages", handler, needs=["processing"], **vital)
         self.manager.service("history", self.history.run, needs=["messages"])
-        add("source", self._source, needs=["messages", *feed_needs])
+        add("source", self._source, needs=["messages", *feed_needs], **vital)
 
     def update(self, settings: Settings) -> None:
         """Use what can change while the bot runs: moderation, replies, the model, the volume.
@@ -189,8 +199,12 @@ class LiveBot:
             The exit code: 0 after an orderly stop, 1 when the room refused us.
         """
         if seconds is not None:
-            self.manager.add("clock", _Clock(seconds, self.manager.request_stop))
+            self.manager.service("clock", lambda ctx: self._ring_after(ctx, seconds))
         return self.manager.run(grace=grace) or int(self._refused_by_room)
+
+    def _ring_after(self, ctx: Context, seconds: float) -> None:
+        if ctx.sleep(seconds):
+            self.manager.request_stop()
 
     def snapshot(self) -> Snapshot:
         """What every part says of itself now."""
@@ -219,10 +233,7 @@ class LiveBot:
         try:
             self._messages.put_nowait(entry, self.answering.moderator.rank(event))
         except QueueClosed:
-            self._refused(entry)
-
-    def _refused(self, entry: Entry) -> None:
-        self._ledger.drop(entry, "stopping")
+            self._ledger.drop(entry, "stopping")
 
     def _feed_changed(self, state: FeedState, sentence: str) -> None:
         """On the source's thread: after its last state nothing more will come."""
@@ -238,6 +249,11 @@ class LiveBot:
         if self._broadcast_ended and self._ledger.statistics().pending == 0:
             self.manager.request_stop()
 
+
+# A part that fails is back in a moment. What fails ten times a minute is broken, and the bot ends,
+# so that whoever runs it hears of it.
+_SOON = Backoff(initial=0.1, longest=5.0)
+_PATIENT = Intensity(restarts=10, per=60.0)
 
 _HANDLERS: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
     "threads": MessageHandler,
@@ -258,46 +274,17 @@ class _Errors:
 
     def __init__(self, errors: ErrorLog) -> None:
         self._errors = errors
+        self._installed = False
 
     def start(self, ctx: Context, /) -> None:
-        self._errors.add_sink(LoggingSink("livebot"))
-        self._errors.install()
+        if not self._installed:
+            self._errors.add_sink(LoggingSink("livebot"))
+            self._errors.install()
+            self._installed = True
 
     def stop(self, ctx: Context, /) -> None:
-        self._errors.close()
-
-
-class _Closing:
-    """Lets something that works from its creation be a component."""
-
-    def __init__(self, close: Callable[[], object]) -> None:
-        self._close = close
-
-    def start(self, ctx: Context, /) -> None:
-        """Nothing to do."""
-
-    def stop(self, ctx: Context, /) -> None:
-        self._close()
-
-
-class _Clock:
-    """Asks for the end after some seconds."""
-
-    def __init__(self, seconds: float, ring: Callable[[], None]) -> None:
-        self._seconds = seconds
-        self._ring = ring
-        self._thread: Any = None
-
-    def start(self, ctx: Context, /) -> None:
-        self._thread = REAL.thread(self._run, args=(ctx,), name="livebot-clock")
-        self._thread.start()
-
-    def _run(self, ctx: Context) -> None:
-        if ctx.sleep(self._seconds):
-            self._ring()
-
-    def stop(self, ctx: Context, /) -> None:
-        self._thread.join()
+        if ctx.final:  # a closed log opens no more
+            self._errors.close()
 
 
 def _source(

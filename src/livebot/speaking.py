@@ -17,6 +17,7 @@ from threadkit import (
     ErrorLog,
     FileTier,
     MessageQueue,
+    PoolClosed,
     QueueClosed,
     Runtime,
     TieredCache,
@@ -129,21 +130,23 @@ class Speaking:
             self._ledger.drop(entry, "stopping")
 
     def _speak(self, number: int, entry: Entry, sentence: str) -> None:
-        """On the voice thread: has the next sentence synthesised."""
-        if entry.stage is not Stage.SPEECH:
-            self._ledger.move(entry, Stage.SPEECH)
-        self._ledger.begin(entry, sentence)
-        self._pool.submit(self._synthesize, number, entry, sentence)
+        """On the voice thread: has the next sentence synthesised. Never raises."""
+        try:
+            if entry.stage is not Stage.SPEECH:
+                self._ledger.move(entry, Stage.SPEECH)
+            self._ledger.begin(entry, sentence)
+            self._pool.submit(self._synthesize, number, entry, sentence)
+        except PoolClosed:
+            pass  # it stays pending: the bot was stopped before its end
+        except Exception as exc:  # noqa: BLE001 - no thread to be had, for instance
+            self._failed(number, entry, sentence, exc)
 
     def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
         """On a speech worker. Whatever happens, the number is played or given up."""
         try:
             speech = self.speech.synthesize(sentence)
         except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
-            self._errors.record(exc, component="speech", task=sentence)
-            reason = exc.reason if isinstance(exc, SpeechError) else "error"
-            self.player.play(number, None)
-            self._ended(entry, f"speech: {reason}")
+            self._failed(number, entry, sentence, exc)
             return
         taken = self.player.play(number, speech, event_at=entry.event.received_at, tag=entry)
         if not speech.pcm:
@@ -153,6 +156,12 @@ class Speaking:
 
     def _started(self, utterance: Utterance) -> None:
         self.heard = utterance
+
+    def _failed(self, number: int, entry: Entry, sentence: str, exc: Exception) -> None:
+        self._errors.record(exc, component="speech", task=sentence)
+        reason = exc.reason if isinstance(exc, SpeechError) else "error"
+        self.player.play(number, None)
+        self._ended(entry, f"speech: {reason}")
 
     def _played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
         """On the player's thread, after a sentence ended, one way or another."""

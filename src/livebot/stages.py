@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from collections.abc import Callable
@@ -25,9 +26,54 @@ __all__ = ["AsyncMessageHandler", "MessageHandler", "VoiceStage"]
 logger = logging.getLogger("livebot")
 
 Work = Callable[[Entry], None]
+Refuse = Callable[[Entry, str], None]
+"""Takes an entry that could not be worked on, and why."""
 
 
-class _QueueHandler:
+class _Stage:
+    """A thread between two queues: a component that can be begun again after its thread died.
+
+    A restart lets a thread that lives go on: what it does has no state that could be refreshed,
+    and its queue must not be closed.
+    """
+
+    def __init__(self, name: str, runtime: Runtime) -> None:
+        self._name = name
+        self._make_thread = runtime.thread
+        self._thread: Any = None
+        self._ctx: Context | None = None
+
+    def start(self, ctx: Context | None = None, /) -> None:
+        """Begin to take from the queue."""
+        self._ctx = ctx
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = self._make_thread(self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def stop(self, ctx: Context | None = None, /) -> None:
+        """Take nothing more, unless it is to be begun again. Blocks: until work in hand is done."""
+        if ctx is not None and not ctx.final:
+            return
+        self._end()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._work_off()
+        except Exception as exc:
+            if self._ctx is None:
+                raise
+            self._ctx.fail(exc)
+
+    def _work_off(self) -> None:
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+
+class _QueueHandler(_Stage):
     """What both handlers are: a thread between a queue and a pool."""
 
     def __init__(
@@ -35,25 +81,18 @@ class _QueueHandler:
         queue: MessageQueue[Entry],
         pool: DynamicThreadPool,
         work: Work,
-        refused: Work,
+        refused: Refuse,
         *,
         runtime: Runtime = REAL,
     ) -> None:
+        super().__init__("livebot-messages", runtime)
         self._queue = queue
         self._pool = pool
         self._work = work
         self._refused = refused
-        self._thread = runtime.thread(self._run, name="livebot-messages")
 
-    def start(self, ctx: Context, /) -> None:
-        self._thread.start()
-
-    def stop(self, ctx: Context, /) -> None:
+    def _end(self) -> None:
         self._queue.close(drain=False)
-        self._thread.join()
-
-    def _run(self) -> None:
-        raise NotImplementedError
 
 
 class MessageHandler(_QueueHandler):
@@ -67,11 +106,11 @@ class MessageHandler(_QueueHandler):
         queue: Where entries come from; closed by `stop`.
         pool: Does the work; its `overflow` should be "block".
         work: Done with each entry, on the pool.
-        refused: Called with an entry that the pool would not take, because it is stopping.
+        refused: Called with an entry that the pool would not take, and why.
         runtime: The thread.
     """
 
-    def _run(self) -> None:
+    def _work_off(self) -> None:
         while True:
             try:
                 entry = self._queue.get()
@@ -80,7 +119,10 @@ class MessageHandler(_QueueHandler):
             try:
                 self._pool.submit(self._work, entry)
             except PoolClosed:
-                self._refused(entry)
+                self._refused(entry, "stopping")
+            except Exception:
+                self._refused(entry, "error while answering")
+                raise
 
 
 class AsyncMessageHandler(_QueueHandler):
@@ -97,7 +139,7 @@ class AsyncMessageHandler(_QueueHandler):
         queue: As of `MessageHandler`, and the same for the rest.
         pool: Does the blocking work.
         work: Done with each entry, on the pool.
-        refused: Called with an entry that the pool would not take.
+        refused: Called with an entry that the pool would not take, and why.
         concurrency: Tasks at a time, at least 1.
         runtime: The thread.
 
@@ -110,7 +152,7 @@ class AsyncMessageHandler(_QueueHandler):
         queue: MessageQueue[Entry],
         pool: DynamicThreadPool,
         work: Work,
-        refused: Work,
+        refused: Refuse,
         *,
         concurrency: int = 16,
         runtime: Runtime = REAL,
@@ -120,7 +162,7 @@ class AsyncMessageHandler(_QueueHandler):
         super().__init__(queue, pool, work, refused, runtime=runtime)
         self._concurrency = concurrency
 
-    def _run(self) -> None:
+    def _work_off(self) -> None:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -147,12 +189,12 @@ class AsyncMessageHandler(_QueueHandler):
         try:
             await self._pool.run(self._work, entry)
         except (PoolClosed, asyncio.CancelledError):  # the pool is stopping
-            self._refused(entry)
+            self._refused(entry, "stopping")
         except Exception:
             logger.exception("the work on %s failed", entry.event.id)
 
 
-class VoiceStage:
+class VoiceStage(_Stage):
     """Takes the best entry whenever there is room ahead of the player, not before.
 
     An entry that waits in the queue can still be overtaken or dropped as stale; one that was taken
@@ -181,6 +223,7 @@ class VoiceStage:
         stall: float,
         runtime: Runtime = REAL,
     ) -> None:
+        super().__init__("livebot-voice", runtime)
         self._queue = queue
         self._speak = speak
         self._complete = complete
@@ -189,21 +232,18 @@ class VoiceStage:
         self._room: Any = runtime.simple_queue()  # one True for each sentence that may be taken
         for _ in range(lookahead):
             self._room.put(True)
+        self._has_room = False  # whether the thread holds room for a sentence; touched by it alone
         self._current: Entry | None = None  # whose sentences are being taken
         self.stopping = False
-        self._thread = runtime.thread(self._run, name="livebot-voice")
 
     def next(self) -> None:
         """One sentence is done with: another may be taken. Any thread may call it."""
         self._room.put(True)
 
-    def start(self, ctx: Context, /) -> None:
-        self._thread.start()
-
-    def stop(self, ctx: Context, /) -> None:
+    def _end(self) -> None:
         """Take nothing more, also of the entry in hand, however slowly it is being written.
 
-        Its sentences are closed by whoever comes second of `stop` and the stage's thread: one sets
+        Its sentences are closed by whoever comes second of this and the stage's thread: one sets
         the flag and then looks for an entry, the other shows its entry and then looks at the flag.
         """
         self.stopping = True
@@ -212,34 +252,47 @@ class VoiceStage:
         current = self._current
         if current is not None:
             current.sentences.close(drain=False)
-        self._thread.join()
 
-    def _run(self) -> None:
+    def _work_off(self) -> None:
         while self._room.get():
+            self._has_room = True
             try:
                 entry = self._queue.get()
             except QueueClosed:
                 return
-            if not self._speak_all(entry):
-                return
+            try:
+                self._speak_all(entry)
+            except Exception:
+                self._give_up(entry)
+                raise
 
-    def _speak_all(self, entry: Entry) -> bool:
-        """Hand on every sentence of `entry`, into the room the caller took; False to stop."""
-        has_room = True
+    def _speak_all(self, entry: Entry) -> None:
+        """Hand on every sentence of `entry`, the first into the room that was taken for it."""
         self._current = entry
         while not self.stopping:
             try:
                 sentence = entry.sentences.get(timeout=self._stall)
             except (QueueClosed, QueueEmpty):
                 break
-            if not (has_room or self._room.get()):
-                return False
-            has_room = False
+            if not (self._has_room or self._room.get()):
+                break  # stopping
+            self._has_room = True
             self._speak(next(self._numbers), entry, sentence)
+            self._has_room = False
         entry.sentences.close(drain=False)
         if self.stopping:
-            return False  # it stays pending: the bot was stopped before its end
+            return  # it stays pending: the bot was stopped before its end
         self._complete(entry)
-        if has_room:
+        self._give_room_back()
+
+    def _give_room_back(self) -> None:
+        if self._has_room:
+            self._has_room = False
             self._room.put(True)
-        return True
+
+    def _give_up(self, entry: Entry) -> None:
+        """Before the thread dies of `entry`: its successor finds room, and the books are right."""
+        entry.sentences.close(drain=False)
+        self._give_room_back()
+        with contextlib.suppress(Exception):  # it may be what failed; the first failure is told
+            self._complete(entry)

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from livebot.app import Snapshot
+from threadkit import Histogram
 
 __all__ = ["LiveTable", "print_summary", "summary"]
 
@@ -34,7 +35,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
         "pending": ledger.pending,
         "dropped": dict(sorted(ledger.dropped.items())),
         "other": dict(sorted(ledger.other.items())),
-        "delay_seconds": {"p50": player.delay_p50, "p95": player.delay_p95},
+        "delay_seconds": _percentiles(player.delay),
         "cache": {"hits": speech.cached, "misses": speech.synthesized},
         "audio": {
             "sink": player.sink,
@@ -92,8 +93,7 @@ def _table(snapshot: Snapshot) -> RenderableType:
         str(ledger.pending),
         str(ledger.spoken),
         str(sum(ledger.dropped.values())),
-        _seconds(player.delay_p50),
-        _seconds(player.delay_p95),
+        *(_seconds(value) for value in _percentiles(player.delay).values()),
         f"{player.seconds:.0f} s",
         snapshot.source.state.value,
     )
@@ -107,6 +107,13 @@ def _drops(dropped: Mapping[str, int]) -> RenderableType:
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         table.add_row(Text(reason), str(count))
     return table
+
+
+def _percentiles(delay: Histogram) -> dict[str, float | None]:
+    return {
+        "p50": delay.p50 if delay.count else None,
+        "p95": delay.p95 if delay.count else None,
+    }
 
 
 def _seconds(value: float | None) -> str:

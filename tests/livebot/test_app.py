@@ -9,6 +9,7 @@ from livebot.app import LiveBot
 from livebot.config import Settings
 from livebot.messages import Chat, Member, User
 from livebot.sources import Endpoint, Faults, Simulator
+from livebot.sources.connection import Connection
 from model_server import ModelServer
 
 
@@ -192,7 +193,7 @@ def test_a_model_is_kept_unless_its_own_settings_change(live):
         bot.update(Settings.model_validate({"model": {**model, "persona": "海盗"}}))
         assert bot.answering.model is not first
         assert first._client.is_closed()
-        bot.answering.close()
+        bot.answering.stop()
 
 
 def test_a_stop_in_the_middle_of_a_models_answer_waits_for_nobody(live):
@@ -262,3 +263,63 @@ def test_it_speaks_faster_while_much_waits_and_keeps_subtitles(live, tmp_path):
     assert pace(0) == 300
     assert pace(8) == 450
     assert subtitles.read_text() == ""
+
+
+def deadly(monkeypatch, owner, name):
+    """The next call of a method raises, and the one after does what it always did."""
+    method = getattr(owner, name)
+
+    def die(*args, **kwargs):
+        monkeypatch.setattr(owner, name, method)
+        raise RuntimeError(f"{name} fell over")
+
+    monkeypatch.setattr(owner, name, die)
+
+
+@pytest.mark.parametrize(
+    ("part", "owner_of", "method"),
+    [
+        ("player", lambda bot: bot.speaking.player, "_look_at_the_clock"),
+        ("voice", lambda bot: bot.speaking.voice, "_complete"),
+        ("messages", lambda bot: bot.manager.pools["processing"], "submit"),
+        ("source", lambda _: Connection, "_attempt"),
+    ],
+)
+def test_a_part_that_dies_is_brought_back_and_the_room_goes_on(
+    live, monkeypatch, part, owner_of, method
+):
+    bot, _ = live(room(*(f"第{n}句" for n in range(20))))
+    deadly(monkeypatch, owner_of(bot), method)
+    assert bot.run() == 0, bot.manager.report()
+    seen = books(bot)
+    assert seen.pending == 0
+    assert seen.spoken >= 15
+    assert {row.name: row.restarts for row in bot.manager.report().components}[part] == 1
+    assert "fell over" in "".join(group.message for group in bot.errors.groups())
+
+
+PARTS = (
+    *("errors", "player", "speech", "tts", "voice", "combos", "model", "answers"),
+    *("processing", "messages", "source"),
+)
+
+
+def test_every_part_can_be_restarted_while_the_room_is_spoken(live):
+    """As the dashboard's buttons do: one after another, between two sentences of the room."""
+    events = room(*(f"第{n}句" for n in range(2 * len(PARTS) + 4)))
+    bot, _ = live([(at * 20, event) for at, event in events])
+    left, heard = iter(PARTS), []
+
+    def restart_one(utterance):
+        heard.append(utterance.text)
+        if len(heard) % 2 and (part := next(left, None)):
+            assert bot.manager.restart(part, timeout=0) in (True, False)
+
+    bot.speaking.player._on_started = restart_one
+    assert bot.run() == 0, bot.manager.report()
+    assert next(left, None) is None, "each had its turn"
+    seen = books(bot)
+    assert seen.pending == 0
+    assert seen.spoken >= len(events) - 6, seen
+    generations = {row.name: row.generation for row in bot.manager.report().components}
+    assert all(generations[part] == 2 for part in PARTS), generations

@@ -305,3 +305,113 @@ def test_prefetching_ends_when_the_service_is_closed():
     service.close()
     assert service.prefetch(["一", "二"]) == 0
     assert service.statistics().failed == {"closed": 1}
+
+
+# -- engines that fail --------------------------------------------------------------------------
+
+
+class Second(ScriptedEngine):
+    name = "second"
+
+
+def failing(reason, *texts):
+    return ScriptedEngine(faults=dict.fromkeys(texts, reason))
+
+
+def test_what_one_engine_cannot_speak_is_spoken_by_the_next():
+    first, second = failing("engine error", "一", "三"), Second()
+    service = SpeechService(engine=lambda: first, fallbacks=[lambda: second])
+    for text in ("一", "二", "三", "四"):
+        assert service.synthesize(text).pcm
+    assert [request[0] for request in second.requests] == ["一", "三"]
+    seen = service.statistics()
+    assert (seen.engine, seen.fallbacks, seen.given_up, seen.failed) == ("scripted", 2, {}, {})
+
+
+def test_an_engine_that_fails_for_good_is_given_up_and_that_is_said_once(caplog):
+    first, second = failing("worker died", *"一二三四"), Second()
+    service = SpeechService(
+        TTLCache(100), engine=lambda: first, fallbacks=[lambda: second], failures=3
+    )
+    for text in "一二三四":
+        assert service.synthesize(text).pcm
+    assert len(first.requests) == 3
+    assert first.closed
+    seen = service.statistics()
+    assert (seen.engine, seen.fallbacks, seen.given_up) == (
+        "second",
+        3,
+        {"scripted": "worker died"},
+    )
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == ("scripted failed 3 times in a row (worker died): second speaks from now on")
+
+
+def test_a_language_without_a_voice_goes_to_the_next_engine_but_costs_no_trust():
+    class Korean(Second):
+        def voices(self):
+            return (Voice("ko", "Korean", ("ko",)),)
+
+    service = SpeechService(engine=ScriptedEngine, fallbacks=[Korean], failures=1)
+    for _ in range(3):
+        assert service.synthesize("안녕하세요").pcm
+    assert (service.statistics().engine, service.statistics().fallbacks) == ("scripted", 3)
+
+
+def test_when_no_engine_can_speak_a_text_the_last_one_says_why():
+    first, second = failing("timeout", "一"), Second(faults={"一": "engine error"})
+    service = SpeechService(engine=lambda: first, fallbacks=[lambda: second], failures=1)
+    with pytest.raises(SpeechError) as caught:
+        service.synthesize("一")
+    assert caught.value.reason == "engine error"
+    assert service.statistics().failed == {"engine error": 1}
+    assert service.synthesize("二").pcm
+
+
+class Manager:
+    final = False
+
+
+def test_a_restart_makes_new_engines_and_gives_the_first_kind_another_chance():
+    engines = []
+
+    def make():
+        engines.append(ScriptedEngine(faults={} if len(engines) > 1 else {"一": "worker died"}))
+        return engines[-1]
+
+    service = SpeechService(engine=make, fallbacks=[Second], failures=1)
+    service.synthesize("一")
+    assert service.statistics().engine == "second"
+    service.stop(Manager())
+    service.start(Manager())
+    service.synthesize("二")
+    assert service.statistics().engine == "scripted"
+    assert [engine.closed for engine in engines] == [True, False]
+
+
+def test_a_text_under_way_in_a_restart_is_spoken_by_the_new_engine():
+    service = None
+
+    class Restarted(ScriptedEngine):
+        def synthesize(self, text, *args):
+            if not service.statistics().synthesized and text == "一":
+                service.synthesize("二")
+                service.stop(Manager())
+                raise SpeechError("closed", text=text)
+            return super().synthesize(text, *args)
+
+    service = SpeechService(engine=Restarted, workers=2)
+    assert service.synthesize("一").pcm
+    assert service.statistics().failed == {}
+
+
+def test_retries_and_new_processes_are_counted_over_the_life_of_the_service():
+    class Busy(ScriptedEngine):
+        spawned, retried = 3, 2
+
+    service = SpeechService(engine=Busy)
+    service.synthesize("一")
+    service.stop(Manager())
+    service.synthesize("二")
+    seen = service.statistics()
+    assert (seen.retried, seen.respawned) == (4, 4)

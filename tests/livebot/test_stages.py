@@ -34,7 +34,7 @@ def test_every_entry_is_worked_on_once(handler_type, pool):
         done.append(item)
         all_done.release()
 
-    handler = handler_type(queue, pool, work, done.append)
+    handler = handler_type(queue, pool, work, print)
     handler.start(None)
     for number in range(100):
         queue.put(entry(number))
@@ -77,7 +77,7 @@ def test_what_is_left_at_the_end_is_handed_back_not_worked_on(handler_type, pool
         gate.wait(30)
         done.append(item)
 
-    handler = handler_type(queue, pool, work, done.append)
+    handler = handler_type(queue, pool, work, print)
     handler.start(None)
     for number in range(50):
         queue.put(entry(number))
@@ -97,8 +97,8 @@ def test_what_a_closed_pool_refuses_is_told(handler_type):
     pool.shutdown()
     queue, refused, told = MessageQueue(), [], threading.Event()
 
-    def refuse(item):
-        refused.append(item)
+    def refuse(item, reason):
+        refused.append((item, reason))
         told.set()
 
     handler = handler_type(queue, pool, lambda item: None, refuse)
@@ -106,7 +106,7 @@ def test_what_a_closed_pool_refuses_is_told(handler_type):
     queue.put(entry(1))
     assert told.wait(30)
     handler.stop(None)
-    assert numbers(refused) == [1]
+    assert [(item.event.id, reason) for item, reason in refused] == [("1", "stopping")]
 
 
 def test_concurrency_must_be_one_at_least(pool):
@@ -146,6 +146,78 @@ class Ear:
 
     def __exit__(self, *exc_info):
         self.stage.stop(None)
+
+
+class Manager:
+    """What a stage sees of a manager: it is told of failures, and says whether an end is final."""
+
+    def __init__(self):
+        self.final = False
+        self.failed = threading.Event()
+
+    def fail(self, exc):
+        self.failure = exc
+        self.failed.set()
+
+
+def test_a_handler_whose_thread_died_goes_on_with_what_waits(pool, monkeypatch):
+    queue, refused, done, manager = MessageQueue(), [], [], Manager()
+    submit = pool.submit
+
+    def break_once(work, item):
+        monkeypatch.setattr(pool, "submit", submit)
+        raise RuntimeError("no thread to be had")
+
+    monkeypatch.setattr(pool, "submit", break_once)
+    handler = MessageHandler(queue, pool, done.append, lambda *facts: refused.append(facts))
+    handler.start(manager)
+    first = entry(1)
+    queue.put(first)
+    assert manager.failed.wait(30)
+    assert refused == [(first, "error while answering")]
+    handler.stop(manager)
+    assert not queue.closed
+    handler.start(manager)
+    queue.put(entry(2))
+    manager.final = True
+    while not done:
+        pool.submit(int).result(30)  # the workers take turns; ours is not far behind
+    handler.stop(manager)
+    assert numbers(done) == [2]
+
+
+def test_a_stage_that_lives_is_not_begun_twice():
+    with Ear(lookahead=1) as ear:
+        manager = Manager()
+        thread = ear.stage._thread
+        ear.stage.stop(manager)
+        ear.stage.start(manager)
+        assert ear.stage._thread is thread
+        ear.queue.put(saying("一"))
+        ear.wait(2)
+        assert ear.heard == [(0, "一")]
+
+
+def test_a_voice_whose_thread_died_gives_its_room_and_its_entry_back():
+    with Ear(lookahead=1) as ear:
+        manager, speak = Manager(), ear.stage._speak
+
+        def break_once(*facts):
+            ear.stage._speak = speak
+            raise RuntimeError("no voice")
+
+        ear.stage._speak = break_once
+        ear.stage.start(manager)
+        broken = saying("一")
+        ear.queue.put(broken)
+        assert manager.failed.wait(30)
+        assert ear.completed == [broken]
+        assert broken.sentences.closed
+        ear.stage._thread.join(30)
+        ear.stage.start(manager)
+        ear.queue.put(saying("二"))
+        ear.wait(3)
+        assert [sentence for _, sentence in ear.heard] == ["二"]
 
 
 def saying(*sentences, closed=True):

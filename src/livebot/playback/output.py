@@ -26,7 +26,7 @@ class Output:
 
     Thread safety: `open`, `use`, `lose`, `tend`, `close` by one thread at a time; the rest by any.
 
-    Lifetime: `open`, then `close`, after which nothing is opened any more.
+    Lifetime: `open`, then `close`, after which nothing is opened until the next `open`.
 
     Args:
         sink: The one that is wanted.
@@ -92,6 +92,7 @@ class Output:
 
     def open(self) -> None:
         """Open the wanted sink, or the next best."""
+        self._closed = False
         try:
             self._open(self._wanted)
         except SinkError as error:

@@ -16,7 +16,7 @@ from livebot.playback.output import Output
 from livebot.playback.programme import Programme, Sounding
 from livebot.playback.sinks import PortAudioSink, Samples, Sink, WavSink
 from livebot.playback.subtitles import SubtitleFile
-from threadkit import REAL, Runtime
+from threadkit import REAL, Context, Health, Histogram, Runtime
 
 __all__ = ["AudioPlayer", "Outcome", "PlayerStatistics", "Sound", "Utterance"]
 
@@ -85,10 +85,8 @@ class PlayerStatistics:
         losses: How often the device went away.
         sink: Name of the device or file.
         path: The file, None for a device.
-        delay_p50: Median seconds from event to first sound, None before any.
-        delay_p95: 95th percentile of the same.
-        wait_p50: Median seconds from `play` to first sound, None before any.
-        wait_p95: 95th percentile of the same.
+        delay: How long it took from event to first sound, of the latest sounds.
+        wait: How long it took from `play` to first sound, of the same.
     """
 
     played: int
@@ -106,10 +104,8 @@ class PlayerStatistics:
     losses: int
     sink: str
     path: Path | None
-    delay_p50: float | None
-    delay_p95: float | None
-    wait_p50: float | None
-    wait_p95: float | None
+    delay: Histogram
+    wait: Histogram
 
 
 class AudioPlayer:
@@ -136,9 +132,10 @@ class AudioPlayer:
 
     Thread safety: every method may be called from any thread, also before `start`.
 
-    Lifetime: a component: `start`, then `stop`; it cannot be started again. The callbacks run on
-    the player's own thread (the last ones in `stop`), one at a time, outside its locks; one that
-    raises is logged.
+    Lifetime: a component: `start`, then `stop`, after which it cannot be started again. Only a
+    manager that restarts it keeps what waits: the sound that was heard begins again then. The
+    callbacks run on the player's own thread (the last ones in `stop`), one at a time, outside its
+    locks; one that raises is logged.
 
     Args:
         sink: Where to play; None means the sound `device`, or `wav` when that is given.
@@ -200,7 +197,9 @@ class AudioPlayer:
             on_lost=lambda lost, why: self._news.put(("lost", lost, why)),
             runtime=runtime,
         )
-        self._thread = runtime.thread(self._run, name="livebot-playback", daemon=True)
+        self._make_thread = runtime.thread
+        self._thread: Any = None
+        self._generation = 0  # of the thread: one that outlived its stop ends when it comes back
         # Guards the counts below. Notified when a sound has ended; `wait_idle` waits.
         self._counted = runtime.condition(runtime.lock())
         self._given = 0  # sounds taken in
@@ -215,28 +214,40 @@ class AudioPlayer:
 
     # -- lifetime ---------------------------------------------------------------------------
 
-    def start(self, ctx: object = None) -> None:
+    def start(self, ctx: Context | None = None) -> None:
         """Open the output and begin to play.
 
         Raises:
             SinkError: If neither the sink nor the fallback can be opened.
         """
-        del ctx
         self._output.open()
+        self._generation += 1
+        self._thread = self._make_thread(
+            self._run, args=(self._generation, ctx), name="livebot-playback", daemon=True
+        )
         self._thread.start()
 
-    def stop(self, ctx: object = None) -> None:
+    def stop(self, ctx: Context | None = None) -> None:
         """End what is heard at once, throw away what waits, and close the output.
 
         Blocks: until callbacks under way have returned.
         """
-        del ctx
-        self._programme.close()
-        self._news.put(None)
-        if self._thread.ident is not None:
+        final = ctx is None or ctx.final
+        if final:
+            self._programme.close()
+        if self._thread is not None:
+            self._news.put(("end", self._generation))
             self._thread.join()
         self._output.close()
-        self._deliver_rest()
+        if final:
+            self._deliver_rest()
+        else:
+            self._programme.rewind()
+
+    def health(self) -> Health:
+        """For a manager: alive while its thread is. A lost device is looked for anyway."""
+        alive = self._thread is not None and self._thread.is_alive()
+        return Health(alive=alive, detail="" if alive else "its thread has died")
 
     def drain(self, ctx: object = None, deadline: float | None = None) -> bool:
         """Wait until all that was given has been heard, or until the instant `deadline`."""
@@ -343,7 +354,6 @@ class AudioPlayer:
         paused, muted, volume = self._programme.controls
         output = self._output
         with self._counted:
-            delays, waits = sorted(self._delays), sorted(self._waits)
             return PlayerStatistics(
                 played=self._played,
                 failed=self._failed,
@@ -360,10 +370,8 @@ class AudioPlayer:
                 losses=output.losses,
                 sink=output.name,
                 path=output.path,
-                delay_p50=_quantile(delays, 0.50),
-                delay_p95=_quantile(delays, 0.95),
-                wait_p50=_quantile(waits, 0.50),
-                wait_p95=_quantile(waits, 0.95),
+                delay=Histogram.of(self._delays),
+                wait=Histogram.of(self._waits),
             )
 
     # -- the player's thread ----------------------------------------------------------------
@@ -371,16 +379,24 @@ class AudioPlayer:
     def _report(self, sounding: Sounding, what: str) -> None:
         self._news.put((what, sounding))
 
-    def _run(self) -> None:
-        while (news := self._next_news()) is not None:
-            self._act(news)
-            self._look_at_the_clock()
+    def _run(self, generation: int, ctx: Context | None) -> None:
+        try:
+            while (news := self._next_news()) != ("end", generation):
+                if self._generation != generation:
+                    self._news.put(news)  # for the thread that has taken its place
+                    return
+                self._act(news)
+                self._look_at_the_clock()
+        except Exception as exc:
+            if ctx is None:
+                raise
+            ctx.fail(exc)
 
-    def _next_news(self) -> tuple[Any, ...] | None:
+    def _next_news(self) -> tuple[Any, ...]:
         due = [at for at in (self._gap_watch.due_at, self._output.due_at) if at is not None]
         timeout = max(0.0, min(due) - self._monotonic()) if due else None
         try:
-            news: tuple[Any, ...] | None = self._news.get(timeout=timeout)
+            news: tuple[Any, ...] = self._news.get(timeout=timeout)
         except queue.Empty:
             return ()
         return news
@@ -414,8 +430,7 @@ class AudioPlayer:
                 news = self._news.get_nowait()
             except queue.Empty:
                 return
-            if news is not None:
-                self._act(news)
+            self._act(news)
 
     def _deliver(self, sounding: Sounding, outcome: Outcome) -> None:
         utterance = self._utterance(sounding, outcome)
@@ -498,7 +513,3 @@ def _at_rate(sound: Sound, rate: int) -> Samples:
     positions = np.arange(count) * (sound.sample_rate / rate)
     converted: Samples = np.interp(positions, np.arange(len(samples)), samples).astype(np.int16)
     return converted
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

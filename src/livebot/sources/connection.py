@@ -114,6 +114,7 @@ class Connection:
         tally: Counts.
         liveness: Heartbeat and the silence that means death.
         on_state: Told each new state.
+        on_death: Told what its thread died of, which nobody foresaw.
         connect_timeout: Seconds for one attempt to connect.
         backoff: The pauses between attempts.
         seed: Of the jitter.
@@ -129,6 +130,7 @@ class Connection:
         tally: Tally,
         liveness: Liveness,
         on_state: OnState | None = None,
+        on_death: Callable[[BaseException], object] | None = None,
         connect_timeout: float = 10.0,
         backoff: Backoff | None = None,
         seed: int | None = None,
@@ -141,6 +143,7 @@ class Connection:
         self._tally = tally
         self._liveness = liveness
         self._on_state = on_state
+        self._on_death = on_death
         self._connect_timeout = connect_timeout
         self._backoff = backoff or Backoff()
         self._random = random.Random(seed)
@@ -176,9 +179,23 @@ class Connection:
             self._thread.join(_STOP_WITHIN)
         return not self._thread.is_alive()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     # -- on the connection's thread --------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._keep_connected()
+        except Exception as exc:
+            self._become(FeedState.WAITING, f"failed: {_told(exc)}")
+            if self._on_death is None:
+                raise
+            self._on_death(exc)
+
+    def _keep_connected(self) -> None:
         failures = 0
         while not self._stopping.is_set():
             ending = self._attempt()

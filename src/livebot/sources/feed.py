@@ -11,7 +11,7 @@ from livebot.sources.dialing import Dial, Socket, dial
 from livebot.sources.endpoint import Endpoint, EndpointCommand
 from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch, FeedState, SourceStatistics, Tally
-from threadkit import REAL, Runtime
+from threadkit import REAL, Context, Health, Runtime
 
 __all__ = ["Emit", "Feed"]
 
@@ -74,7 +74,7 @@ class Feed:
         self._connection: Connection | None = None
         self._state = FeedState.NEW  # of the latest connection, once it is gone
 
-        def connect() -> Connection:
+        def connect(ctx: Context | None) -> Connection:
             return Connection(
                 name,
                 endpoint=self._endpoint,
@@ -82,6 +82,7 @@ class Feed:
                 tally=self._tally,
                 liveness=liveness,
                 on_state=on_state,
+                on_death=None if ctx is None else ctx.fail,
                 connect_timeout=connect_timeout,
                 backoff=backoff,
                 seed=seed,
@@ -91,19 +92,18 @@ class Feed:
 
         self._connect = connect
 
-    def start(self, ctx: object = None) -> None:
+    def start(self, ctx: Context | None = None) -> None:
         """Begin to connect, on a thread of its own.
 
         Args:
-            ctx: A ComponentManager's context; not needed.
+            ctx: A ComponentManager's context, which is told if that thread should die.
 
         Raises:
             RuntimeError: It runs already.
         """
-        del ctx
         if self._connection is not None:
             raise RuntimeError(f"{self._name} was started already")
-        connection = self._connect()
+        connection = self._connect(ctx)
         connection.start()
         self._connection = connection
 
@@ -128,6 +128,17 @@ class Feed:
                 "%s: still calling a host that does not answer; that thread ends by itself",
                 self._name,
             )
+
+    def health(self) -> Health:
+        """For a manager: ready while connected, alive until its thread has died unasked."""
+        connection = self._connection
+        state = self.state
+        over = state in (FeedState.ENDED, FeedState.REFUSED)
+        return Health(
+            ready=state is FeedState.CONNECTED,
+            alive=over or connection is None or connection.is_alive,
+            detail=state.value,
+        )
 
     @property
     def state(self) -> FeedState:

@@ -6,6 +6,7 @@
 * `espeak`: espeak-ng's library and voices, and the engine that calls it in this process.
 * `piper`: Piper's neural voices, where the package and a voice are installed.
 * `batch`: many texts at once, each result in its own place.
+* `lending`: engines of one kind, each lent to one caller at a time.
 * `service`: SpeechService, which the synthesis threads call.
 """
 

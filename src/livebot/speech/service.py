@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
+import logging
 import struct
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from livebot.speech.batch import Batch
 from livebot.speech.engines import (
     Engine,
+    Reason,
     Speech,
     SpeechError,
     Voice,
@@ -20,11 +21,14 @@ from livebot.speech.engines import (
     choose_voice,
     trimmed,
 )
+from livebot.speech.lending import Lender
 from livebot.speech.process import Pyttsx3Process
 from livebot.speech.text import Language, language_of, normalised
-from threadkit import REAL, LoadTimeout, Runtime
+from threadkit import REAL, Context, Histogram, LoadTimeout, Runtime
 
 __all__ = ["AudioCache", "SpeechService", "SpeechStatistics"]
+
+logger = logging.getLogger("livebot.speech")
 
 _DELAYS_KEPT = 512
 
@@ -44,24 +48,32 @@ class SpeechStatistics:
     """What a SpeechService has done so far.
 
     Attributes:
+        engine: Name of the engine that speaks now.
         synthesized: Texts an engine spoke.
         cached: Texts that came from the cache, or from another caller's synthesis.
         failed: Count of each reason.
         seconds: Seconds of speech the engines made.
         engines: Engines that exist now.
         busy: Engines that are speaking now.
-        synthesis_p50: Median seconds of the latest syntheses.
-        synthesis_p95: 95th percentile of the same.
+        retried: Texts that an engine tried a second time.
+        respawned: Worker processes that were started in the place of one that hung or died.
+        fallbacks: Texts the next engine spoke because the one before it could not.
+        given_up: Engines that failed for good, by name and how they failed.
+        synthesis: How long the latest syntheses took.
     """
 
+    engine: str
     synthesized: int
     cached: int
     failed: Mapping[str, int]
     seconds: float
     engines: int
     busy: int
-    synthesis_p50: float
-    synthesis_p95: float
+    retried: int
+    respawned: int
+    fallbacks: int
+    given_up: Mapping[str, str]
+    synthesis: Histogram
 
 
 class SpeechService:
@@ -73,19 +85,22 @@ class SpeechService:
         True
         >>> service.close()
 
-    A caller borrows an engine for one text; the most recently used is lent first, so engines that
-    are not needed stay asleep, and a thread that ends leaves none behind. Text is normalised,
-    read by a voice of its language, checked, freed of silence at both ends, and cached.
+    Text is normalised, read by a voice of its language, checked, freed of silence at both ends, and
+    cached. A text that the engine cannot speak is spoken by the next kind of engine; after
+    `failures` such texts in a row the first is given up, which is logged, until a restart.
 
     Thread safety: every method may be called from any thread.
 
     Lifetime: starts nothing by itself; the first texts start engines. `close` ends every engine
-    and makes calls under way fail with "closed". It cannot be used again.
+    and makes calls under way fail with "closed". It cannot be used again. A restart by a manager
+    ends the engines, too, but others take their place.
 
     Args:
         cache: Where audio is kept; None keeps nothing.
         engine: Makes one engine; called for each of at most `workers`.
-        workers: How many engines there may be, at least 1.
+        fallbacks: Make engines of other kinds, in the order they are tried.
+        workers: How many engines of each kind there may be, at least 1.
+        failures: Texts in a row that the engine could not speak until it is given up.
         rate: Words a minute, or a function that says how many now.
         volume: 0 to 1; part of the cache's key, so better left at 1 and set in the player.
         voices: Language to voice identifier, where the best guess is not wanted.
@@ -93,7 +108,7 @@ class SpeechService:
         runtime: Clock, locks and threads.
 
     Raises:
-        ValueError: If `workers` is below 1.
+        ValueError: If `workers` or `failures` is below 1.
     """
 
     def __init__(
@@ -101,32 +116,34 @@ class SpeechService:
         cache: AudioCache | None = None,
         *,
         engine: Callable[[], Engine] = Pyttsx3Process,
+        fallbacks: Sequence[Callable[[], Engine]] = (),
         workers: int = 2,
+        failures: int = 3,
         rate: int | Callable[[], int] = 200,
         volume: float = 1.0,
         voices: Mapping[Language, str] | None = None,
         limit: int = 200,
         runtime: Runtime = REAL,
     ) -> None:
-        if workers < 1:
-            raise ValueError(f"workers must be at least 1, not {workers!r}")
-        first = engine()  # starts nothing yet; a text in the cache never starts it
+        for name, value in (("workers", workers), ("failures", failures)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}")
         self._cache = cache
-        self._make_engine = engine
+        self._lenders = [Lender(make, workers, runtime=runtime) for make in (engine, *fallbacks)]
         self._workers = workers
+        self._failures = failures
         self._rate = rate if callable(rate) else lambda: rate
         self._volume = volume
         self._voice_of = dict(voices or {})
         self._limit = limit
-        self._name = first.name
         self._runtime = runtime
         self._monotonic = runtime.monotonic
-        # Guards all below; bookkeeping only, never held while an engine works, starts or ends.
-        # Notified when an engine is given back, or the service is closed; borrowers wait.
-        self._changed = runtime.condition(runtime.lock())
-        self._idle = [first]
-        self._engines = [first]
-        self._closed = False
+        # Guards all below; bookkeeping only.
+        self._lock = runtime.lock()
+        self._using = 0  # which of the lenders; those before it were given up
+        self._in_a_row = 0  # texts the one in use could not speak
+        self._fallbacks = 0
+        self._given_up: dict[str, str] = {}
         self._synthesized = 0
         self._cached = 0
         self._failed: Counter[str] = Counter()
@@ -148,10 +165,10 @@ class SpeechService:
         try:
             speech = self._synthesize(text, deadline)
         except SpeechError as error:
-            with self._changed:
+            with self._lock:
                 self._failed[error.reason] += 1
             raise
-        with self._changed:
+        with self._lock:
             self._cached += speech.cached
         return speech
 
@@ -201,24 +218,42 @@ class SpeechService:
         return kept
 
     def voices(self) -> tuple[Voice, ...]:
-        """What the engine can speak with. Blocks: while an engine starts."""
-        with self._lend("", None) as engine:
+        """What the engine in use can speak with. Blocks: while an engine starts."""
+        with self._lenders[self._using].lend("", None) as engine:
             return tuple(engine.voices())
 
     def statistics(self) -> SpeechStatistics:
         """Counts and delays so far."""
-        with self._changed:
-            delays = sorted(self._delays)
+        counts = [lender.counts() for lender in self._lenders]
+        with self._lock:
             return SpeechStatistics(
+                engine=self._lenders[self._using].name,
                 synthesized=self._synthesized,
                 cached=self._cached,
                 failed=dict(self._failed),
                 seconds=self._seconds,
-                engines=len(self._engines),
-                busy=len(self._engines) - len(self._idle),
-                synthesis_p50=_quantile(delays, 0.50),
-                synthesis_p95=_quantile(delays, 0.95),
+                engines=sum(each.engines for each in counts),
+                busy=sum(each.busy for each in counts),
+                retried=sum(each.retried for each in counts),
+                respawned=sum(each.respawned for each in counts),
+                fallbacks=self._fallbacks,
+                given_up=dict(self._given_up),
+                synthesis=Histogram.of(self._delays),
             )
+
+    # -- lifetime ---------------------------------------------------------------------------
+
+    def start(self, ctx: object = None) -> None:
+        """For a manager. After a restart, the first engine gets another chance."""
+        del ctx
+        with self._lock:
+            self._using = self._in_a_row = 0
+            self._given_up.clear()
+
+    def stop(self, ctx: Context | None = None) -> None:
+        """For a manager: `close`, or end the engines, so that others take their place."""
+        for lender in self._lenders:
+            lender.close(for_good=ctx is None or ctx.final)
 
     def close(self, timeout: float | None = None) -> None:
         """End every engine, also those that are speaking.
@@ -226,87 +261,133 @@ class SpeechService:
         Blocks: while their processes end, a few milliseconds each.
         """
         del timeout  # ending is killing: it cannot take long, whatever an engine is doing
-        with self._changed:
-            self._closed = True
-            engines, self._engines, self._idle = self._engines, [], []
-            self._changed.notify_all()
-        for engine in engines:
-            engine.close()
+        self.stop()
+
+    # -- one text ---------------------------------------------------------------------------
 
     def _synthesize(self, text: str, deadline: float | None) -> Speech:
         spoken = normalised(text, limit=self._limit)
         if not spoken:
             raise SpeechError("nothing to say", text=text)
-        language = language_of(spoken)
-        rate = self._rate()
+        request = _Request(spoken, text, language_of(spoken), self._rate(), deadline)
+        first = self._using
+        for number in range(first, len(self._lenders)):
+            try:
+                speech = self._cached_or_spoken(self._lenders[number], request)
+            except SpeechError as error:
+                if error.reason not in _ENGINES_FAULT:
+                    raise
+                self._blame(number, error)
+                if number + 1 == len(self._lenders):
+                    raise
+            else:
+                self._praise(number, first, spoken=not speech.cached)
+                return speech
+        raise AssertionError("there is always an engine")
+
+    def _cached_or_spoken(self, lender: Lender, request: _Request) -> Speech:
         made: list[Speech] = []
 
         def speak(_key: str) -> bytes:
-            made.append(self._speak(spoken, language, rate, deadline))
+            made.append(self._speak(lender, request))
             return _packed(made[0])
 
-        key = self._key(spoken, language, rate)
-        audio = speak(key) if self._cache is None else self._load(key, speak, deadline, text)
+        key = self._key(lender, request)
+        audio = speak(key) if self._cache is None else self._load(key, speak, request)
         sample_rate, pcm = _unpacked(audio)
-        return Speech(pcm, sample_rate, text, cached=not made)
+        return Speech(pcm, sample_rate, request.original, cached=not made)
 
-    def _key(self, text: str, language: Language, rate: int) -> str:
-        voice = self._voice_of.get(language, f"best for {language}")
-        return repr((self._name, voice, rate, self._volume, text))
+    def _key(self, lender: Lender, request: _Request) -> str:
+        voice = self._voice_of.get(request.language, f"best for {request.language}")
+        return repr((lender.name, voice, request.rate, self._volume, request.text))
 
-    def _load(
-        self, key: str, speak: Callable[[str], bytes], deadline: float | None, text: str
-    ) -> bytes:
+    def _load(self, key: str, speak: Callable[[str], bytes], request: _Request) -> bytes:
         assert self._cache is not None  # noqa: S101 - the caller looked
+        deadline = request.deadline
         timeout = None if deadline is None else max(0.0, deadline - self._monotonic())
         try:
             return self._cache.load(key, speak, timeout=timeout)
         except LoadTimeout as error:
-            raise SpeechError("busy", text=text, detail="another caller speaks it") from error
+            detail = "another caller speaks it"
+            raise SpeechError("busy", text=request.original, detail=detail) from error
 
-    def _speak(self, text: str, language: Language, rate: int, deadline: float | None) -> Speech:
-        with self._lend(text, deadline) as engine:
-            voice = self._voice_of.get(language) or choose_voice(
-                engine.voices(), language, text=text
-            )
-            began_at = self._monotonic()
-            speech = checked(
-                engine.synthesize(text, voice, rate, self._volume), volume=self._volume
-            )
-            took = self._monotonic() - began_at
+    def _speak(self, lender: Lender, request: _Request) -> Speech:
+        try:
+            speech, took = self._ask(lender, request)
+        except SpeechError as error:
+            if error.reason != "closed" or lender.closed:
+                raise
+            speech, took = self._ask(lender, request)  # the engine was ended by a restart
         speech = trimmed(speech)
-        with self._changed:
+        with self._lock:
             self._synthesized += 1
             self._seconds += speech.seconds
             self._delays.append(took)
         return speech
 
-    @contextlib.contextmanager
-    def _lend(self, text: str, deadline: float | None) -> Generator[Engine]:
-        engine = self._borrow(text, deadline)
-        try:
-            yield engine
-        finally:
-            with self._changed:
-                if not self._closed:
-                    self._idle.append(engine)
-                    self._changed.notify()
+    def _ask(self, lender: Lender, request: _Request) -> tuple[Speech, float]:
+        text = request.text
+        with lender.lend(text, request.deadline) as engine:
+            voice = self._voice_of.get(request.language) or choose_voice(
+                engine.voices(), request.language, text=text
+            )
+            began_at = self._monotonic()
+            speech = checked(
+                engine.synthesize(text, voice, request.rate, self._volume), volume=self._volume
+            )
+            return speech, self._monotonic() - began_at
 
-    def _borrow(self, text: str, deadline: float | None) -> Engine:
-        with self._changed:
-            while not self._closed and not self._idle and len(self._engines) >= self._workers:
-                left = None if deadline is None else deadline - self._monotonic()
-                if left is not None and left <= 0:
-                    raise SpeechError("busy", text=text, detail=f"all {self._workers} engines")
-                self._changed.wait(left)
-            if self._closed:
-                raise SpeechError("closed", text=text)
-            if self._idle:
-                return self._idle.pop()
-            engine = self._make_engine()  # starts nothing yet, so it may be made under the lock
-            self._engines.append(engine)
-            return engine
+    # -- engines that fail ------------------------------------------------------------------
 
+    def _blame(self, number: int, error: SpeechError) -> None:
+        """Count what an engine could not speak; give it up when that is too much in a row."""
+        with self._lock:
+            if number != self._using or error.reason == "no voice":
+                return  # it was given up meanwhile; or it is of use for other languages
+            self._in_a_row += 1
+            if self._in_a_row < self._failures or number + 1 == len(self._lenders):
+                return
+            name, following = (each.name for each in self._lenders[number : number + 2])
+            self._given_up[name] = (
+                f"{error.reason}: {error.detail}" if error.detail else error.reason
+            )
+            self._using, self._in_a_row = number + 1, 0
+        logger.error(
+            "%s failed %d times in a row (%s): %s speaks from now on",
+            name,
+            self._failures,
+            self._given_up[name],
+            following,
+        )
+        self._lenders[number].close(for_good=False)
+
+    def _praise(self, number: int, first: int, *, spoken: bool) -> None:
+        with self._lock:
+            self._fallbacks += number > first
+            if number == self._using and spoken:
+                self._in_a_row = 0
+
+
+class _Request(NamedTuple):
+    text: str  # normalised
+    original: str
+    language: Language
+    rate: int
+    deadline: float | None
+
+
+# What another engine may do better; the rest is nobody's fault.
+_ENGINES_FAULT: frozenset[Reason] = frozenset(
+    {
+        "no voice",
+        "engine error",
+        "timeout",
+        "worker died",
+        "empty audio",
+        "truncated audio",
+        "implausible length",
+    }
+)
 
 _RATE = struct.Struct(">I")
 
@@ -318,7 +399,3 @@ def _packed(speech: Speech) -> bytes:
 
 def _unpacked(audio: bytes) -> tuple[int, bytes]:
     return _RATE.unpack_from(audio)[0], audio[_RATE.size :]
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
