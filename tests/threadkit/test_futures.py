@@ -69,6 +69,31 @@ def test_what_one_reader_was_handling_does_not_become_anothers_context(pool):
         assert future.exception().__context__ is None
 
 
+def test_exception_leaves_alone_what_is_being_handled(pool):
+    future = pool.submit(fail)
+    with pytest.raises(ValueError, match="on purpose") as caught:
+        future.result(WAIT)
+    exc = caught.value
+    exc.__cause__ = OSError("what its handler knows")
+    before = exc.__traceback__, exc.__cause__, exc.__context__
+    assert future.exception() is exc
+    assert (exc.__traceback__, exc.__cause__, exc.__context__) == before
+    names = [frame.name for frame in traceback.extract_tb(exc.__traceback__)]
+    assert names[0] == "test_exception_leaves_alone_what_is_being_handled"
+
+
+@pytest.mark.parametrize("learn", [Future.done, Future.result], ids=["done", "result"])
+def test_what_somebody_learnt_is_not_denied_by_wait_while_the_worker_is_held_up(learn):
+    future = Future()
+    assert concurrent.futures.wait([future], timeout=0).not_done == {future}
+    future._result = 7  # the worker's first step
+    assert learn(future)
+    assert concurrent.futures.wait([future], timeout=0).done == {future}
+    iterator = concurrent.futures.as_completed([future], timeout=0)
+    future._tell()  # its second
+    assert list(iterator) == [future]
+
+
 def test_a_failed_future_is_freed_without_the_garbage_collector(pool):
     gc.disable()
     try:

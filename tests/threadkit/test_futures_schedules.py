@@ -21,7 +21,7 @@ from contextlib import contextmanager
 import pytest
 
 from threadkit import DynamicThreadPool, Future
-from threadkit._futures import future_type
+from threadkit._futures import Condition, future_type
 from threadkit.testing import ScheduleFailed, explore
 
 STANDARD = "concurrent.futures._base"
@@ -152,6 +152,33 @@ def wait_that_expires_against_finish(sim):
         assert done | waiting == set(futures)
         assert not done & waiting
         assert all(future.done() for future in done)
+
+
+@scenario
+def wait_does_not_deny_what_result_told(sim):
+    """Who has the result finds the future done in wait() too, whoever watches it."""
+    with pool_of(sim, 1) as pool:
+        future = pool.submit(int, "7")
+
+        def look():
+            if future.done():
+                assert concurrent.futures.wait([future], timeout=0).done == {future}
+
+        together(sim, look, lambda: concurrent.futures.wait([future]), look)
+
+
+@scenario
+def as_completed_of_what_is_done_just_now(sim):
+    """as_completed watches futures that are done, too, and yields none of them twice."""
+    with pool_of(sim, 2) as pool:
+        futures = [pool.submit(int, n) for n in range(2)]
+        seen = [[], []]
+        together(
+            sim,
+            lambda: seen[0].extend(concurrent.futures.as_completed(futures)),
+            lambda: seen[1].extend(concurrent.futures.as_completed(futures)),
+        )
+        assert all(len(each) == 2 and set(each) == set(futures) for each in seen)
 
 
 @scenario
@@ -360,7 +387,7 @@ def test_under_many_schedules(name):
 
 
 class NoLock:
-    """A publish lock that keeps nobody out."""
+    """A watch lock that keeps nobody out."""
 
     def acquire(self, blocking=True, timeout=-1):
         return True
@@ -374,16 +401,45 @@ class NoLock:
         """Nothing was acquired."""
 
 
-@pytest.mark.parametrize("name", ["finish_against_result", "finish_against_wait_for_all"])
-def test_a_missing_publish_lock_is_found(name, monkeypatch):
+@pytest.mark.parametrize("name", ["finish_against_result", "callback_against_finish"])
+def test_a_missing_watch_lock_is_found(name, monkeypatch):
     def without_lock(runtime):
         kind = future_type(runtime)
-        kind._publish = NoLock()
+        kind._watch = NoLock()
         return kind
 
     monkeypatch.setattr("threadkit._pool._crew.future_type", without_lock)
     with pytest.raises(ScheduleFailed):
         explore(SCENARIOS[name][0], 600, preempt=PREEMPT)
+
+
+@pytest.mark.parametrize(
+    "name", ["finish_against_result", "finish_against_wait_for_all", "callback_against_finish"]
+)
+def test_a_publisher_that_does_not_look_again_is_found(name, monkeypatch):
+    monkeypatch.setattr(Future, "_tell", lambda future: None)
+    with pytest.raises(ScheduleFailed):
+        explore(SCENARIOS[name][0], 600, preempt=PREEMPT)
+
+
+def make_condition_without_looking(future):
+    """Step 3 of a watcher without step 4."""
+    fresh = future._condition_type()
+    fresh.waiters, fresh.locks, fresh.callbacks = [], None, None
+    fresh.contested = fresh.cancel_requested = False
+    with future._watch_lock():
+        if isinstance(future._cond, Condition):
+            return future._cond
+        assert not isinstance(future._cond, list)
+        fresh.locks = future._cond and [future._cond]
+        future._cond = fresh
+    return fresh
+
+
+def test_a_condition_made_without_looking_for_a_result_is_found(monkeypatch):
+    monkeypatch.setattr(Future, "_make_condition", make_condition_without_looking)
+    with pytest.raises(ScheduleFailed):
+        explore(finish_against_wait_for_all, 600, preempt=PREEMPT)
 
 
 def test_a_claim_that_does_not_ask_the_canceller_is_found(monkeypatch):

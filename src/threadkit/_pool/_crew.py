@@ -22,7 +22,7 @@ from types import CodeType
 from typing import Any
 
 from threadkit._errors import PoolClosed, TaskStale, TaskTimeout, WorkerLost
-from threadkit._futures import Future, future_type
+from threadkit._futures import UNSET, Future, future_type
 from threadkit._pool._backlog import Backlog, LevelBacklog, PlainBacklog
 from threadkit._pool._intake import Intake
 from threadkit._pool._ledger import Ledger
@@ -159,6 +159,7 @@ class Crew:
         future = self.future_type()
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
+        future._result = UNSET
         future._state = PENDING
         future._cond = None
         future._context = (copy_context() or None) if self.settings.propagate_context else None

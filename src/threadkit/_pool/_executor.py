@@ -20,7 +20,7 @@ from typing_extensions import ParamSpec
 
 from threadkit import sizing
 from threadkit._failures import ErrorLog
-from threadkit._futures import Future
+from threadkit._futures import UNSET, Future
 from threadkit._pool._coroutines import run_from_coroutine
 from threadkit._pool._crew import Crew
 from threadkit._pool._lifetimes import watch
@@ -93,6 +93,7 @@ class _Submitter:
         future = self._future_type()
         future._fn = partial(fn, **kwargs) if kwargs else fn
         future._args = args
+        future._result = UNSET
         future._state = PENDING
         future._cond = None
         future._context = (copy_context() or None) if self._propagate else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures._base import FINISHED
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from threadkit._errors import TaskCancelled
 from threadkit._failures import Failure, UnreadFailure
 from threadkit._failures._failure import clear_frames
-from threadkit._futures import GIL, Future, _Condition, here
+from threadkit._futures import Condition, Future, here
 from threadkit._pool._records import Record
 
 if TYPE_CHECKING:
@@ -101,8 +100,6 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
     record = me.record
     note_wait = record.waits.append
     note_run = record.runs.append
-    publish = crew.future_type._publish
-    acquire, release, striped = publish.acquire, publish.release, not GIL
     blank = Context()  # what tasks run in whose submitter had set no context variable
     run_blank = blank.run
     now = fold_at = clock()
@@ -140,19 +137,13 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                 me.look_up()
         else:
             started, now = now, clock()
-            if striped:
-                publish = future._publish_lock()
-                acquire, release = publish.acquire, publish.release
-            acquire()
             if future._cond is None:
                 note_run(now - started)
                 future._result = value
-                future._state = FINISHED
-                release()
-            else:
-                release()
-                if not _finish(future, value, record, now - started):
-                    me.look_up()
+                if future._cond is not None:  # somebody came in between
+                    _tell(future)  # type: ignore[unreachable]
+            elif not _finish(future, value, record, now - started):
+                me.look_up()
         # Until the next task comes, nothing of this one may stay alive here.
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
         if blank:
@@ -199,6 +190,14 @@ def _finish(future: Future[Any], value: Any, record: Record, seconds: float) -> 
     if not in_time:
         record.late += 1
     return in_time
+
+
+def _tell(future: Future[Any]) -> None:
+    """As `_finish`, when the result is published already."""
+    try:
+        future._tell()
+    except BaseException as exc:
+        logger.critical("a done-callback of %r ended with %r", future, exc, exc_info=exc)
 
 
 def _fail(future: Future[Any], exc: BaseException, record: Record, seconds: float) -> bool:
@@ -282,7 +281,7 @@ class Task:
     def _reason(self) -> BaseException | None:
         future = self._future
         cond = None if future is None else future._cond
-        if future is None or not isinstance(cond, _Condition):
+        if future is None or not isinstance(cond, Condition):
             return None
         if future._exception is not None:
             return future._exception

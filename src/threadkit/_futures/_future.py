@@ -1,37 +1,53 @@
-"""The light future: a `concurrent.futures.Future` that costs a tenth of the standard one.
+"""The future itself, with its races.
 
 It is its own work item, and makes a condition only when somebody needs one. What waits for it
 is kept in one slot, `_cond`, which holds, in the order of rising cost:
 
-* None: nobody waits. A worker ends such a future with one store.
+* None: nobody waits.
 * a raw lock: one thread waits in `result()`.
 * a list: only done-callbacks wait.
-* a `_Condition`: anything else (`wait()`, `as_completed()`, timeouts, cancelling, deadlines).
-  Once there, it stays, and every change of state happens under it.
+* a `Condition`: anything else (`wait()`, `as_completed()`, timeouts, cancelling, deadlines).
+  Once there, it stays.
 
-The publish lock guards the step between the two worlds: "`_cond` is no condition, so the state
-changes without one" and "a condition is put into `_cond`" exclude each other. Without it:
+**Publishing against watching.** A worker publishes a result without a lock:
 
-1. A thread in `concurrent.futures.wait()` makes the condition and, holding it, reads the state:
-   pending.
-2. A worker that looked at `_cond` before step 1 stores the state: finished. It tells no waiter,
-   for it saw none.
-3. The thread reads the state again to count what is pending, counts one too few, and `wait()`
-   returns early (or, where it counted before, never).
+1. It stores `_result`. From here on the future has a result.
+2. It looks at `_cond`, and tells whom it finds: releases the lock, calls the callbacks, or, under
+   the condition, makes `_state` FINISHED and tells the waiters.
 
-The lock is held for a few stores, never across a condition, user code or a wait. It is
-re-entrant, because a finalizer or a signal handler may end or cancel another future in the middle
-of those stores. Where there is no GIL it is striped by the future's address.
+Whoever comes to wait does the same two things in the other order:
 
-Starting and cancelling exclude each other without a lock:
+3. It puts its lock, list or condition into `_cond`, under the watch lock, which keeps watchers
+   from one another.
+4. It looks at `_result`, and does not wait if that is there.
 
-1. A worker takes the work out (`_fn` becomes None), then looks at `_cond`.
-2. A canceller makes the condition, then looks at `_fn`.
+One of the two comes second with its look and sees the other. Both may: then nobody is told twice,
+for a lock is released by the publisher alone, a callback is taken from its list by one `pop`, and
+the waiters of a condition are told by whoever makes `_state` FINISHED, under the condition.
 
-One of the two comes second with its look and sees the other: a worker that finds a condition asks
-`_claim()`, a canceller that finds no work answers "too late". This needs the two accesses of each
-to stay in order, as they do under the GIL; without one, stores to slots lock their object, which
-is the barrier it takes.
+`_state` is what is to be seen under the condition, and changes only there; without a condition it
+stays PENDING, and nobody looks. So `wait()`, which holds all conditions and reads the states twice,
+reads the same twice, although results may be stored meanwhile. A new condition is held while steps
+3 and 4 are done: nobody can have joined it when its state becomes FINISHED in step 4.
+
+Between 1 and 2 the worker may be held up, with a condition made meanwhile that says PENDING. Who
+then learns of the result by `result()` or `done()` makes it FINISHED first, so that `wait()` does
+not deny what somebody knows already.
+
+The watch lock is held for a few stores, never across a condition that others can hold, user code or
+a wait. It is re-entrant, because a finalizer or a signal handler may watch or cancel another future
+in the middle of those stores. Where there is no GIL it is striped by the future's address.
+
+**Starting against cancelling** needs no lock either:
+
+1. A worker takes the work out (`_fn` becomes None), then looks at `_cond`, and at its `contested`.
+2. A canceller makes the condition and contests it, then looks at `_fn`.
+
+One of the two comes second with its look and sees the other: a worker that finds a contest asks
+under the condition, a canceller that finds no work answers "too late".
+
+Both need the two accesses of each to stay in order, as they do under the GIL; without one, stores
+to slots lock their object, which is the barrier it takes.
 """
 
 from __future__ import annotations
@@ -49,20 +65,28 @@ from concurrent.futures._base import (
     PENDING,
     RUNNING,
 )
-from contextlib import suppress
 from types import CodeType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias, TypeVar, cast
 
 from threadkit._failures import Failure, UnreadFailure
-from threadkit._runtime import REAL, Lock, Runtime
+from threadkit._futures._watch import Condition, RealCondition
+from threadkit._runtime import Lock
 
-__all__ = ["Future", "Origin", "fork_lock", "future_type"]
+__all__ = ["GIL", "UNSET", "Future", "Origin", "here"]
 
 T = TypeVar("T")
 
 Story: TypeAlias = "Failure | UnreadFailure"
 
-here = threading.local()
+UNSET: Any = object()
+"""What `_result` is while there is none."""
+
+
+class _Here(threading.local):
+    worker: Any = None  # of the class, because a look for what is not there is slow
+
+
+here = _Here()
 """The calling thread's `worker`, on threads of a pool."""
 
 GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -101,75 +125,6 @@ class Origin(Protocol):
         ...
 
 
-class _Condition:
-    """What `Future`, `wait()` and `as_completed()` use of a condition, at a fifth of its cost.
-
-    Itself the lock. Waiters are raw locks, all woken at once when the future is done.
-    """
-
-    if not TYPE_CHECKING:
-        __slots__ = ()  # the fields are the subclasses', for a lock in C has no room for them
-    else:
-        locks: list[Lock]
-        waiters: list[Any]  # of wait() and as_completed()
-        callbacks: list[Callable[[Any], object]]
-        cancel_requested: bool
-        _new_lock: Callable[..., Any]
-
-        acquire: Callable[..., bool]
-        release: Callable[[], None]
-
-        def __enter__(self) -> bool:
-            return True
-
-        def __exit__(self, *exc_info: object) -> None: ...
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Release, sleep until the future is done or `timeout` seconds passed, take it again."""
-        lock: Lock = self._new_lock()
-        lock.acquire()
-        self.locks.append(lock)
-        self.release()
-        try:
-            if timeout is None:
-                return lock.acquire()
-            return lock.acquire(True, max(0.0, min(timeout, threading.TIMEOUT_MAX)))
-        finally:
-            self.acquire()
-            with suppress(ValueError):
-                self.locks.remove(lock)
-
-    def notify_all(self) -> None:
-        """Wake every waiter."""
-        locks, self.locks = self.locks, []
-        for lock in locks:
-            lock.release()
-
-    def notify(self, n: int = 1) -> None:
-        """Wake every waiter: what they wait for is the same, and happens once."""
-        del n
-        self.notify_all()
-
-
-_FIELDS = ("callbacks", "cancel_requested", "locks", "waiters")
-
-
-_RLock: Any = _thread.RLock  # Any, because stubs call it final, which it is not
-
-
-class _RealCondition(_Condition, _RLock):  # type: ignore[misc]
-    """A condition that is a lock of the standard library, so that its methods are C."""
-
-    __slots__ = _FIELDS
-    _new_lock = staticmethod(_thread.allocate_lock)
-
-    def __init__(self) -> None:
-        self.locks = []
-        self.waiters = []
-        self.callbacks = []
-        self.cancel_requested = False
-
-
 class Future(concurrent.futures.Future[T]):
     """What will become of a task: a `concurrent.futures.Future`, and accepted wherever one is.
 
@@ -192,7 +147,7 @@ class Future(concurrent.futures.Future[T]):
         "_fn",
         "_lasti",
         "_origin",
-        "_result",  # of a failed task: its Failure, or UnreadFailure
+        "_result",
         "_state",
         "_submitted_at",
     )
@@ -205,14 +160,17 @@ class Future(concurrent.futures.Future[T]):
         _lasti: int
         _origin: Origin | None
         _submitted_at: float
+    # Of the class, for most tasks do not fail.
     _exception: BaseException | None = None
+    _story: Story | None = None
 
     # Any, because a type checker would take a callable in the class for a method.
-    _publish: ClassVar[Any] = threading.RLock()
+    _watch: ClassVar[Any] = threading.RLock()
     _new_lock: ClassVar[Any] = staticmethod(_thread.allocate_lock)
-    _new_condition: ClassVar[Any] = _RealCondition
+    _condition_type: ClassVar[type[Condition]] = RealCondition
 
     def __init__(self) -> None:
+        self._result = UNSET
         self._state = PENDING
         self._cond = None
         self._fn = _no_work
@@ -223,36 +181,43 @@ class Future(concurrent.futures.Future[T]):
         self._origin = None
         self._submitted_at = 0.0
 
-    def _publish_lock(self) -> Lock:
-        return cast("Lock", self._publish)
+    def _watch_lock(self) -> Lock:
+        return cast("Lock", self._watch)
 
     # -- the condition, made on first touch -------------------------------------------------
 
     @property
-    def _condition(self) -> _Condition:  # type: ignore[override]
+    def _condition(self) -> Condition:  # type: ignore[override]
         cond = self._cond
-        if isinstance(cond, _Condition):
-            return cond
-        fresh: _Condition = self._new_condition()
-        with self._publish_lock():
+        return cond if type(cond) is self._condition_type else self._make_condition()
+
+    def _make_condition(self) -> Condition:
+        fresh = self._condition_type()
+        fresh.waiters = []
+        fresh.locks = fresh.callbacks = None
+        fresh.contested = fresh.cancel_requested = False
+        with self._watch_lock():
             cond = self._cond
-            if isinstance(cond, _Condition):  # another thread was faster
+            if type(cond) is self._condition_type:  # another thread was faster
                 return cond
             if type(cond) is list:
                 fresh.callbacks = cond  # pyright: ignore[reportUnknownMemberType]
             elif cond is not None:
-                fresh.locks.append(cond)
-            self._cond = fresh
+                fresh.locks = [cond]
+            with fresh:
+                self._cond = fresh
+                if self._result is not UNSET:
+                    self._state = FINISHED
         return fresh
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]
         """Touched by wait() and as_completed() when they are about to wait, and afterwards."""
         cond = self._cond
-        if not isinstance(cond, _Condition):
-            cond = self._condition
-        worker = getattr(here, "worker", None)
-        if worker is not None and self._is_of(worker) and self._state not in _DONE_STATES:
+        if type(cond) is not self._condition_type:
+            cond = self._make_condition()
+        worker = here.worker
+        if worker is not None and self._is_of(worker) and not self.done():
             cast("Origin", self._origin).waited_upon()
         return cond.waiters
 
@@ -262,21 +227,24 @@ class Future(concurrent.futures.Future[T]):
 
     @property
     def _done_callbacks(self) -> list[Callable[[Any], object]]:
-        return self._condition.callbacks
+        return self._condition.callbacks or []
 
     # -- what a worker does -----------------------------------------------------------------
 
     def _claim(self) -> bool:
         """Whether the task is to be run, for a worker that took the work out and saw `_cond`."""
         cond = self._cond
-        if not isinstance(cond, _Condition):
+        if type(cond) is not self._condition_type:
             return True  # only waiters: whoever cancels makes a condition first
+        origin = self._origin
+        guarded = origin is not None and origin.guarded
+        if not guarded and not cond.contested:
+            return True
         with cond:
             if self._state != PENDING:
                 return False
             self._state = RUNNING
-        origin = self._origin
-        return origin is None or not origin.guarded or origin.begun(self)
+        return not guarded or cast("Origin", origin).begun(self)
 
     def _finish(self, value: T, runs: list[float], seconds: float) -> bool:
         """End with a result; false when the future had ended before (it timed out).
@@ -284,30 +252,41 @@ class Future(concurrent.futures.Future[T]):
         `seconds` are added to `runs` just before anybody can see that it ended this way.
         """
         cond = self._cond
-        if not isinstance(cond, _Condition):
-            with self._publish_lock():
-                cond = self._cond
-                if not isinstance(cond, _Condition):
-                    runs.append(seconds)
-                    self._result = value
-                    self._state = FINISHED
-                    self._cond = None
-        if not isinstance(cond, _Condition):
-            self._wake(cond)
+        if type(cond) is not self._condition_type:
+            runs.append(seconds)
+            self._result = value
+            self._tell()
             return True
         with cond:
             if self._state in _DONE_STATES:
                 return False
             runs.append(seconds)
             self._result = value
+            self._settle_locked(cond)
+            cond.notify_all()
+        if cond.callbacks:
+            self._run_callbacks(cond.callbacks)
+        return True
+
+    def _tell(self) -> None:
+        """Tell who waits that the result is there: step 2 of a publisher."""
+        waiting = self._cond
+        if type(waiting) is self._condition_type:
+            with waiting:
+                self._settle_locked(waiting)
+                waiting.notify_all()
+            self._run_callbacks(waiting.callbacks or [])
+        elif type(waiting) is list:
+            self._run_callbacks(waiting)  # pyright: ignore[reportUnknownArgumentType]
+        elif waiting is not None:
+            waiting.release()
+
+    def _settle_locked(self, cond: Condition) -> None:
+        """Let the condition's waiters know of the result, if nobody did."""
+        if self._state not in _DONE_STATES:
             self._state = FINISHED
             for waiter in cond.waiters:
                 waiter.add_result(self)
-            if cond.locks:
-                cond.notify_all()
-        if cond.callbacks:
-            self._invoke_callbacks(cond)
-        return True
 
     def _fail(
         self,
@@ -324,46 +303,50 @@ class Future(concurrent.futures.Future[T]):
         """
         cond = self._condition
         with cond:
-            if self._state in _DONE_STATES:
+            cond.contested = cond.contested or unrun
+            if self._state in _DONE_STATES or self._result is not UNSET:
                 return False
             if unrun and (self._state != PENDING or self._fn is None):
                 return False
             if unrun:
                 self._fn = self._args = self._context = None
             count()
-            self._result = cast("Any", story)
-            self._exception = exc
-            self._state = FINISHED
+            self._end_with(exc, story)
             for waiter in cond.waiters:
                 waiter.add_exception(self)
             cond.notify_all()
-        self._invoke_callbacks(cond)
+        self._invoke_callbacks()
         return True
+
+    def _end_with(self, exc: BaseException, story: Story) -> None:
+        self._story = story
+        self._exception = exc
+        self._result = cast("Any", None)
+        self._state = FINISHED
 
     def _end_in_child(self, exc: BaseException, story: Story) -> None:
         """End a future of the parent in a fork's child: no other thread there, no lock to trust."""
         self._fn = self._args = self._context = None
         self._cond = None  # whoever waited or wanted to be called is in the parent
-        self._result = cast("Any", story)
-        self._exception = exc
-        self._state = FINISHED
+        if self._result is UNSET:  # else the parent's worker was about to tell of it
+            self._end_with(exc, story)
 
-    def _wake(self, waiting: Any) -> None:
-        if type(waiting) is list:
-            self._run_callbacks(waiting)  # pyright: ignore[reportUnknownArgumentType]
-        elif waiting is not None:
-            waiting.release()
-
-    def _invoke_callbacks(self, cond: _Condition | None = None) -> None:
-        if cond is None:
-            cond = self._condition
-        callbacks, cond.callbacks = cond.callbacks, []
-        self._run_callbacks(callbacks)
+    def _invoke_callbacks(self) -> None:
+        callbacks = self._condition.callbacks
+        if callbacks:
+            self._run_callbacks(callbacks)
 
     def _run_callbacks(self, callbacks: list[Callable[[Any], object]]) -> None:
-        """Call each, in order; one that raises keeps none of the others from being called."""
+        """Call each, in order; one that raises keeps none of the others from being called.
+
+        Two threads may be here with the same list: each callback is taken out once.
+        """
         fatal: BaseException | None = None
-        for callback in callbacks:
+        while callbacks:
+            try:
+                callback = callbacks.pop(0)
+            except IndexError:
+                break
             try:
                 callback(self)
             except Exception:  # noqa: BLE001 - user code
@@ -383,6 +366,7 @@ class Future(concurrent.futures.Future[T]):
         """Cancel the task if it has not begun; else ask it to stop, and answer False."""
         cond = self._condition
         with cond:
+            cond.contested = True
             if self._state in _CANCELLED_STATES:
                 return True
             if self._state != PENDING or self._fn is None:
@@ -395,38 +379,59 @@ class Future(concurrent.futures.Future[T]):
             for waiter in cond.waiters:
                 waiter.add_cancelled(self)
             cond.notify_all()
-        self._invoke_callbacks(cond)
+        self._invoke_callbacks()
         return True
 
     def cancelled(self) -> bool:
         return self._state in _CANCELLED_STATES
 
     def running(self) -> bool:
+        if self._result is not UNSET:
+            return False
         return self._state == RUNNING or (self._state == PENDING and self._fn is None)
 
     def done(self) -> bool:
-        return self._state in _DONE_STATES
+        return self._has_result() or self._state in _DONE_STATES
+
+    def _has_result(self) -> bool:
+        """Whether it ended with a result or an exception; if so, everybody sees it from now on."""
+        if self._result is UNSET:
+            return False
+        cond = self._cond
+        if type(cond) is self._condition_type and self._state != FINISHED:
+            with cond:
+                self._settle_locked(cond)
+        return True
 
     def add_done_callback(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         """Call `fn(self)` when the future is done; at once when it is done already."""
-        if not self._add_to_list(fn):
-            cond = self._condition
-            with cond:
-                if self._state not in _DONE_STATES:
-                    cond.callbacks.append(fn)
-                    return
+        if self.done() or not (self._add_to_list(fn) or self._add_to_condition(fn)):
             self._call_now(fn)
 
     def _add_to_list(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> bool:
-        with self._publish_lock():
-            if self._state == PENDING:
-                if self._cond is None:
-                    self._cond = [fn]
-                    return True
-                if type(self._cond) is list:
-                    self._cond.append(fn)  # pyright: ignore[reportUnknownMemberType]
-                    return True
-        return False
+        """Whether the callback will be, or was, called without a condition."""
+        with self._watch_lock():
+            callbacks = self._cond
+            if callbacks is None:
+                self._cond = callbacks = [fn]
+            elif type(callbacks) is list:
+                callbacks.append(fn)  # pyright: ignore[reportUnknownMemberType]
+            else:
+                return False
+        if self._result is not UNSET:
+            self._run_callbacks(callbacks)  # pyright: ignore[reportUnknownArgumentType]
+        return True
+
+    def _add_to_condition(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> bool:
+        """Whether the callback will be called; false when the future is done."""
+        cond = self._condition
+        with cond:
+            if self.done():
+                return False
+            if cond.callbacks is None:
+                cond.callbacks = []
+            cond.callbacks.append(fn)
+        return True
 
     def _call_now(self, fn: Callable[[concurrent.futures.Future[T]], object]) -> None:
         try:
@@ -444,7 +449,7 @@ class Future(concurrent.futures.Future[T]):
             TimeoutError: It was not done within `timeout`.
         """
         try:
-            if self._state != FINISHED:
+            if self._result is UNSET or self._cond is not None:
                 self._wait(timeout)
             if self._exception is None:
                 return cast("T", self._result)
@@ -462,18 +467,21 @@ class Future(concurrent.futures.Future[T]):
             CancelledError: The task was cancelled.
             TimeoutError: It was not done within `timeout`.
         """
-        if self._state != FINISHED:
+        if self._result is UNSET or self._cond is not None:
             self._wait(timeout)
-        return None if self._exception is None else self._failure().restored()
+        # As it is: restored, it would lose the traceback of whoever is handling it just now.
+        return None if self._exception is None else self._failure().annotated()
 
     def _failure(self) -> Failure:
         """The failure of a failed task; from now on it is the caller's business."""
-        story = cast("Story", self._result)
+        story = cast("Story", self._story)
         return story.read() if type(story) is UnreadFailure else cast("Failure", story)
 
     def _wait(self, timeout: float | None) -> None:
         """Return when the task has finished."""
-        worker = getattr(here, "worker", None)
+        if self._has_result():
+            return
+        worker = here.worker
         if worker is not None and self._is_of(worker):
             cast("Origin", self._origin).wait(self, timeout)
         else:
@@ -484,25 +492,24 @@ class Future(concurrent.futures.Future[T]):
             return
         cond = self._condition
         with cond:
-            if self._state not in _DONE_STATES:
+            if not self.done():
                 cond.wait(timeout)
             if self._state in _CANCELLED_STATES:
                 raise concurrent.futures.CancelledError
-            if self._state != FINISHED:
+            if not self._has_result():
                 raise concurrent.futures.TimeoutError
 
     def _wait_alone(self) -> bool:
         """Wait on a bare lock if nothing else waits; whether the task has finished."""
         lock = self._new_lock()
         lock.acquire()
-        with self._publish_lock():
-            if self._state == FINISHED:
-                return True
-            if self._cond is not None or self._state != PENDING:
-                return False
+        with self._watch_lock():
+            if self._cond is not None:
+                return self._has_result()
             self._cond = lock
-        lock.acquire()
-        return self.done() and not self.cancelled()
+        if self._result is UNSET:
+            lock.acquire()
+        return self._has_result()
 
     # -- for code that ends futures itself, as executors do ---------------------------------
 
@@ -526,82 +533,3 @@ def _no_work() -> NoReturn:
     """Stand in for the work of a future that no pool made."""
     msg = "this future has no task"
     raise RuntimeError(msg)
-
-
-class _PoolFuture(Future[T]):
-    """A future as a pool makes it: blank, for submit to fill in.
-
-    Its `__init__` is the one of object, in C: the call of one in Python costs as much as the rest
-    of a submit.
-    """
-
-    __slots__ = ()
-    __init__ = object.__init__
-
-
-class _StripedFuture(_PoolFuture[T]):
-    """The future where there is no GIL: workers would queue for one publish lock."""
-
-    __slots__ = ()
-    _stripes: ClassVar[tuple[Lock, ...]] = tuple(cast("Lock", threading.RLock()) for _ in range(64))
-
-    def _publish_lock(self) -> Lock:
-        return self._stripes[id(self) >> 6 & 63]  # allocations are at least 64 bytes apart
-
-
-_PoolFuture.__name__ = _StripedFuture.__name__ = "Future"  # what it is to whoever prints it
-
-
-class _AllPublishLocks:
-    """Every publish lock at once: held while the process forks."""
-
-    def __init__(self) -> None:
-        self._locks: tuple[Lock, ...] = (
-            cast("Lock", Future._publish),  # noqa: SLF001 - of this module
-            *_StripedFuture._stripes,  # noqa: SLF001
-        )
-
-    def acquire(self) -> None:
-        for lock in self._locks:
-            lock.acquire()
-
-    def release(self) -> None:
-        for lock in reversed(self._locks):
-            lock.release()
-
-
-fork_lock = _AllPublishLocks()
-
-
-def future_type(runtime: Runtime) -> type[Future[Any]]:
-    """The class of the futures of a pool on this runtime: its locks are the runtime's."""
-    if runtime is REAL:
-        return cast("type[Future[Any]]", _PoolFuture if GIL else _StripedFuture)
-
-    class RuntimeCondition(_Condition):
-        __slots__ = (*_FIELDS, "acquire", "release")
-        _new_lock = staticmethod(runtime.lock)
-
-        def __init__(self) -> None:
-            lock = runtime.rlock()
-            self.acquire = lock.acquire
-            self.release = lock.release
-            self.locks = []
-            self.waiters = []
-            self.callbacks = []
-            self.cancel_requested = False
-
-        def __enter__(self) -> bool:
-            return self.acquire()
-
-        def __exit__(self, *exc_info: object) -> None:
-            self.release()
-
-    class RuntimeFuture(Future[Any]):
-        __slots__ = ()
-        _publish = runtime.rlock()
-        _new_lock = staticmethod(runtime.lock)
-        _new_condition = RuntimeCondition
-
-    RuntimeFuture.__name__ = "Future"
-    return cast("type[Future[Any]]", RuntimeFuture)
