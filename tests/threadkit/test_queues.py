@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import pickle
+import re
 import sys
 import threading
 from collections import Counter
@@ -934,8 +935,8 @@ def test_a_queue_refuses_what_makes_no_sense(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"priority": 4}, r"priority must be in 0\.\.3, not 4"),
-        ({"priority": -1}, r"priority must be in 0\.\.3, not -1"),
+        ({"priority": 4}, r"priority must be an int in 0\.\.3, not 4"),
+        ({"priority": -1}, r"priority must be an int in 0\.\.3, not -1"),
         ({"ttl": 0.0}, "ttl must be more than 0 seconds, not 0.0"),
         ({"timeout": -1}, "timeout must be None or at least 0 seconds, not -1"),
     ],
@@ -947,15 +948,38 @@ def test_a_put_refuses_what_makes_no_sense(ends, options, message):
     assert balance(queue).puts == 0
 
 
-@pytest.mark.parametrize("options", [{"priority": 0.5}, {"ttl": Decimal(5)}, {"ttl": "5"}])
+@pytest.mark.parametrize(
+    ("argument", "given"),
+    [
+        ("priority", 0.5),
+        ("priority", 1.0),
+        ("priority", "high"),
+        ("priority", None),
+        ("ttl", Decimal(5)),
+        ("ttl", "5"),
+    ],
+)
 @pytest.mark.parametrize("full", [False, True])
-def test_a_put_of_a_wrong_type_leaves_everything_as_it_was(ends, rule, options, full):
+def test_a_put_of_a_wrong_type_names_it_and_leaves_everything_as_it_was(
+    ends, rule, argument, given, full
+):
     queue = MessageQueue(maxsize=1 if full else 2, overflow=rule)
     queue.put("innocent", 1)
-    with pytest.raises(TypeError):
-        ends.put(queue, "bad", **options)
-    with pytest.raises(TypeError):
-        queue.put_from_signal("bad", **options)
+    message = f"{argument} must be an? .*, not {re.escape(repr(given))}"
+    with pytest.raises(TypeError, match=message):
+        ends.put(queue, "bad", **{argument: given})
+    with pytest.raises(TypeError, match=message):
+        queue.put_from_signal("bad", **{argument: given})
+    assert balance(queue).puts == 1
+    assert queue.get_nowait() == "innocent"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_key_that_cannot_be_hashed_leaves_everything_as_it_was(ends, rule, full):
+    queue = MessageQueue(maxsize=1 if full else 2, overflow=rule)
+    queue.put("innocent")
+    with pytest.raises(TypeError, match="unhashable"):
+        ends.put(queue, "bad", key=[])
     assert balance(queue).puts == 1
     assert queue.get_nowait() == "innocent"
 
@@ -963,7 +987,7 @@ def test_a_put_of_a_wrong_type_leaves_everything_as_it_was(ends, rule, options, 
 def test_a_move_to_a_level_of_a_wrong_type_leaves_the_item_where_it_was():
     queue = MessageQueue()
     queue.put("item", 1, key="key")
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"level must be an int in 0\.\.3, not 0\.5"):
         queue.reprioritize("key", 0.5)
     assert balance(queue).waiting_by_level == (0, 1, 0, 0)
     assert queue.get_nowait() == "item"
@@ -991,3 +1015,21 @@ def test_other_methods_refuse_what_makes_no_sense(ends):
     ):
         with pytest.raises(ValueError, match="must be"):
             call()
+
+
+def test_what_is_no_number_is_named(ends):
+    queue = MessageQueue()
+    for argument, call in {
+        "levels": lambda: MessageQueue(2.0),
+        "maxsize": lambda: MessageQueue(maxsize=2.5),
+        "ttl": lambda: MessageQueue(ttl="5"),
+        "timeout": lambda: ends.get(queue, timeout="1"),
+        "n": lambda: queue.get_batch(1.0),
+    }.items():
+        with pytest.raises(TypeError, match=f"^{argument} must be"):
+            call()
+    with pytest.raises(TypeError, match=r"^maxsize must be an int, not 2\.5"):
+        queue.resize(2.5)
+    with pytest.raises(TypeError, match=r"^timeout must be .*, not '1'"):
+        ends.put(queue, "item", timeout="1")
+    assert balance(queue).puts == 0

@@ -181,12 +181,9 @@ class FencedQueue(Generic[T]):
             return queue._offer(item, priority, lifetime, key, waiter)  # noqa: SLF001
 
         timeout = 0 if queue.overflow == "reject" else timeout
-        try:
-            if queue._putters.block(attempt, timeout) is NOTHING:  # noqa: SLF001
-                raise queue._full()  # noqa: SLF001
-        except Superseded:
-            queue._pass_on_room(True)  # noqa: SLF001 - the room it was woken for, to the next
-            raise
+        # An attempt that raises passes the room it was woken for on to the next in line.
+        if queue._putters.block(attempt, timeout) is NOTHING:  # noqa: SLF001
+            raise queue._full()  # noqa: SLF001
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None

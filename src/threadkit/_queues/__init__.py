@@ -3,7 +3,8 @@
 * `_store`: what waits, in which order, and what is dropped; no locks.
 * `_waiters`: those who wait, a thread or a coroutine each.
 * `_statistics`: the frozen picture of both.
-* `_queue`: `MessageQueue`, the lock and the protocol between its ends.
+* `_exchange`: the lock, and the steps between the two ends that are taken under it.
+* `_queue`: `MessageQueue`, what users call.
 """
 
 from threadkit._queues._queue import MessageQueue

@@ -1,64 +1,27 @@
-"""MessageQueue: what waits in `_store`, who waits in `_waiters`, and the one lock over both."""
+"""MessageQueue: what users call, in terms of the steps of an `Exchange`."""
 
 from __future__ import annotations
 
-import queue
 import sys
 from collections.abc import Callable, Hashable
 from functools import partial
 from math import inf
-from operator import index
 from types import MappingProxyType
-from typing import Final, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Literal, TypeVar, get_args
 
-from threadkit._errors import QueueClosed, QueueEmpty, QueueFull, report_unraisable
+from threadkit._errors import QueueEmpty
+from threadkit._queues._exchange import Exchange, is_index
 from threadkit._queues._statistics import QueueStatistics
-from threadkit._queues._store import NOTHING, DropReason, Entry, Nothing, Overflow, Store
-from threadkit._queues._waiters import Line, Waiter
-from threadkit._runtime import REAL, Lock, Runtime
+from threadkit._queues._store import NOTHING, DropReason, Nothing, Overflow
+from threadkit._queues._waiters import Waiter
+from threadkit._runtime import REAL, Runtime
 
 __all__ = ["MessageQueue"]
 
 T = TypeVar("T")
 
-_Nothing: TypeAlias = Literal[Nothing.NOTHING]
 
-# The rules that may drop the new item itself, and what they call it.
-_REFUSALS: Final[dict[Overflow, DropReason]] = {
-    "drop_new": "drop_new",
-    "drop_lowest": "drop_lowest",
-}
-
-
-# What is left to do once the lock is released: whom to wake, and which drops to report.
-_Aftermath: TypeAlias = "tuple[list[tuple[Line, Waiter]], list[tuple[T, DropReason]]]"
-
-
-class _Section(Generic[T]):
-    """The lock of a queue, with what has become due done right after it is released."""
-
-    def __init__(
-        self,
-        lock: Lock,
-        settle_locked: Callable[[], _Aftermath[T] | None],
-        act: Callable[[_Aftermath[T] | None], None],
-    ) -> None:
-        self._lock = lock
-        self._settle_locked = settle_locked
-        self._act = act
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc_info: object) -> None:
-        try:
-            after = self._settle_locked()
-        finally:
-            self._lock.release()
-        self._act(after)
-
-
-class MessageQueue(Generic[T]):
+class MessageQueue(Exchange[T]):
     """A bounded queue of levels between threads and coroutines, for items that go stale.
 
     ::
@@ -112,6 +75,7 @@ class MessageQueue(Generic[T]):
         runtime: Clock and locks.
 
     Raises:
+        TypeError: `levels` or `maxsize` is no int.
         ValueError: An argument is out of its range.
     """
 
@@ -128,6 +92,8 @@ class MessageQueue(Generic[T]):
         on_drop: Callable[[T, DropReason], object] | None = None,
         runtime: Runtime = REAL,
     ) -> None:
+        if not is_index(levels):
+            raise TypeError(f"levels must be an int, not {levels!r}")
         if levels < 1:
             raise ValueError(f"levels must be at least 1, not {levels!r}")
         if overflow not in get_args(Overflow):
@@ -137,45 +103,17 @@ class MessageQueue(Generic[T]):
             raise ValueError(f"ageing must be None or at least 0 seconds, not {ageing!r}")
         if ageing is not None and not levels * ageing < inf:
             raise ValueError(f"levels * ageing must be finite, not {levels!r} * {ageing!r}")
-        self.name: Final = name
-        self.levels: Final = levels
-        self.overflow: Final[Overflow] = overflow
+        super().__init__(
+            levels=levels,
+            name=name,
+            maxsize=_checked_maxsize(maxsize),
+            overflow=overflow,
+            ageing=ageing,
+            merge=merge,
+            on_drop=on_drop,
+            runtime=runtime,
+        )
         self._lifetime = inf if ttl is None else _checked_ttl(ttl)
-        self._merge = merge
-        self._on_drop = on_drop
-        self._clock = runtime.monotonic
-        # Guards every field below it, to the blank line. Held for bookkeeping: O(levels), and where
-        # an entry in the middle is merged, cancelled or moved, a bisection and a shift of its
-        # level. Never held across merge, on_drop, a finalizer of an item, a wake-up or a wait; keys
-        # are hashed and compared under it. `_put_now` and `_get_now` take it by
-        # `acquire` and `try`, at half the cost of `with`: an exception that a signal handler raises
-        # exactly between the two lines would leave it taken, as it would in queue.Queue, whose
-        # conditions are entered by a Python function.
-        self._lock = runtime.lock()
-        self._section = _Section(self._lock, self._settle_locked, self._act)
-        self._maxsize = _checked_maxsize(maxsize)
-        self._limit = maxsize or sys.maxsize  # less than 0 once closed: nothing fits any more
-        self._closed = False
-        self._merged = 0
-        self._rejected = 0
-        self._callback_errors = 0
-        self._store: Store[T] = Store(levels, ageing, runtime.monotonic)
-        # Who waits for an item, for room, for emptiness. Each item that comes wakes one getter,
-        # each place that becomes free one putter, emptiness every joiner, and close everybody.
-        self._getters = Line(self._lock, self._pass_on_item, runtime)
-        self._putters = Line(self._lock, self._pass_on_room, runtime)
-        self._joiners = Line(self._lock, self._pass_on_room, runtime)
-        self._waiting_getters = self._getters.waiting
-        self._waiting_putters = self._putters.waiting
-        self._waiting_joiners = self._joiners.waiting
-        self._woken: list[tuple[Line, Waiter]] = []  # to be woken at the end of the section
-
-        # What signal handlers put. They cannot wait for the lock, which the very thread they
-        # interrupt may hold: whoever holds it looks here after releasing it. Only `put` does not,
-        # since a get that it wakes, or that comes, does. The flag is set before the first item
-        # comes in and never cleared; it spares everybody else the look.
-        self._signalled = False
-        self._inbox = runtime.simple_queue()
 
     # -- putting --------------------------------------------------------------------------
 
@@ -204,15 +142,21 @@ class MessageQueue(Generic[T]):
         Raises:
             QueueFull: There was no room.
             QueueClosed: The queue was closed, before or during the wait.
+            TypeError: `priority` is no int, or a duration is no number.
             ValueError: `priority` names no level, or a duration is out of its range.
         """
-        if not 0 <= priority < self.levels:
+        try:
+            is_level = 0 <= priority < self.levels
+        except TypeError:
+            is_level = False
+        if not is_level:
             raise self._no_level("priority", priority)
         lifetime = self._lifetime if ttl is None else _checked_ttl(ttl)
         if timeout is not None:
             _check_timeout(timeout)
         if not self._put_now(item, priority, lifetime, key):
-            attempt = partial(self._offer, item, index(priority), lifetime, key)
+            self._check_level("priority", priority)
+            attempt = partial(self._offer, item, priority, lifetime, key)
             if self._putters.block(attempt, self._patience(timeout)) is NOTHING:
                 raise self._full()
 
@@ -234,7 +178,7 @@ class MessageQueue(Generic[T]):
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
         lifetime = self._check_put(priority, ttl, timeout)
         if not self._put_now(item, priority, lifetime, key):
-            attempt = partial(self._offer, item, index(priority), lifetime, key)
+            attempt = partial(self._offer, item, priority, lifetime, key)
             if await self._putters.suspend(attempt, self._patience(timeout)) is NOTHING:
                 raise self._full()
 
@@ -249,110 +193,13 @@ class MessageQueue(Generic[T]):
             ValueError: `priority` names no level, or `ttl` is out of its range.
         """
         lifetime = self._check_put(priority, ttl, None)
-        priority = index(priority)
         self._signalled = True
         self._inbox.put((item, priority, lifetime))
         self._admit_signalled(in_handler=True)
 
-    def _put_now(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
-        """Put the item if there is room, and nothing to merge it with; False: see `_offer`."""
-        lock, store, getter = self._lock, self._store, None
-        lock.acquire()
-        try:
-            is_in = store.count < self._limit and (key is None or key not in store.by_key)
-            if is_in:
-                store.push(item, level, lifetime, key)
-                if self._waiting_getters:
-                    getter = self._getters.next_locked()
-        finally:
-            lock.release()
-        if getter is not None:
-            self._getters.wake(getter)
-        return is_in
-
     def _patience(self, timeout: float | None) -> float | None:
         """Seconds a put that finds no room waits for some."""
         return 0 if self.overflow == "reject" else timeout
-
-    def _offer(
-        self,
-        item: T,
-        level: int,
-        lifetime: float,
-        key: Hashable,
-        waiter: Waiter | None = None,
-    ) -> _Nothing | None:
-        """Put, merge or drop the item. NOTHING: there is no room, and `waiter` stands in line."""
-        while True:
-            with self._section:
-                self._refuse_if_closed()
-                waiting = None if key is None else self._store.by_key.get(key)
-                if waiting is None:
-                    if self._enter_locked(item, level, lifetime, key):
-                        return None
-                    if waiter is not None:
-                        self._putters.enter_locked(waiter)
-                    return NOTHING
-            if self._coalesce(waiting, item, level, lifetime):
-                return None
-
-    def _enter_locked(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
-        """Take the item in, or drop it, as the overflow rule says; False: there is no room."""
-        while self._store.count >= self._limit:
-            if not self._store.evict(self.overflow, level):
-                if self.overflow not in _REFUSALS:
-                    return False
-                self._store.refuse(item, _REFUSALS[self.overflow])
-                return True
-        self._push_locked(item, level, lifetime, key)
-        return True
-
-    def _push_locked(self, item: T, level: int, lifetime: float, key: Hashable) -> None:
-        self._store.push(item, level, lifetime, key)
-        if self._getters.waiting:
-            self._woken.append((self._getters, self._getters.next_locked()))
-
-    def _coalesce(self, waiting: Entry[T], item: T, level: int, lifetime: float) -> bool:
-        """Merge an item with the waiting one of its key; False: that has left or changed since."""
-        _, old, _, _, deadline, key, old_level = waiting
-        merged = item if self._merge is None else self._merge(old, item)
-        store = self._store
-        with self._section:
-            self._refuse_if_closed()
-            if store.by_key.get(key) is not waiting:
-                return False
-            now = self._clock()
-            if deadline <= now:
-                store.drop(waiting, "expired")
-                return False
-            if self._merge is None:
-                store.refuse(old, "replaced")
-            else:
-                self._merged += 1
-            store.update(waiting, merged, min(level, old_level), now + lifetime)
-            return True
-
-    def _admit_signalled(self, *, in_handler: bool = False) -> None:
-        """Take in what signal handlers put, unless another holds the lock: then that one will."""
-        while not self._inbox.empty() and self._lock.acquire(False):
-            try:
-                self._empty_inbox_locked()
-                woken, self._woken = self._woken, []
-            finally:
-                self._lock.release()
-            for line, waiter in woken:
-                line.wake(waiter, in_handler=in_handler)
-
-    def _empty_inbox_locked(self) -> None:
-        while True:
-            try:
-                item, level, lifetime = self._inbox.get_nowait()
-            except queue.Empty:
-                return
-            if self._closed:
-                self._store.refuse(item, "closed")
-            elif not self._enter_locked(item, level, lifetime, None):
-                self._push_locked(item, level, lifetime, None)
 
     # -- getting --------------------------------------------------------------------------
 
@@ -408,44 +255,16 @@ class MessageQueue(Generic[T]):
         Raises:
             QueueEmpty: No item came.
             QueueClosed: The queue is closed and nothing is left in it.
+            TypeError: `n` is no int.
             ValueError: `n` is less than 1, or `timeout` is negative.
         """
+        if not is_index(n):
+            raise TypeError(f"n must be an int, not {n!r}")
         if n < 1:
             raise ValueError(f"n must be at least 1, not {n!r}")
         if timeout is not None:
             _check_timeout(timeout)
         return self._take_some(n) or [self.get(timeout), *self._take_some(n - 1)]
-
-    def _get_now(self) -> T | _Nothing:
-        """Take the next item; NOTHING: see `_take`."""
-        lock, store, after = self._lock, self._store, None
-        lock.acquire()
-        try:
-            item = store.pop()
-            if self._waiting_putters or self._waiting_joiners or store.dropped:
-                after = self._settle_locked()
-        finally:
-            lock.release()
-        if after is not None or self._signalled:
-            self._act(after)
-        return item
-
-    def _take(self, waiter: Waiter | None = None) -> T | _Nothing:
-        """Take the next item. NOTHING: there is none, and `waiter` stands in line."""
-        with self._section:
-            item = self._store.pop()
-            if item is NOTHING:
-                self._refuse_if_closed()
-                if waiter is not None:
-                    self._getters.enter_locked(waiter)
-            return item
-
-    def _take_some(self, n: int) -> list[T]:
-        items: list[T] = []
-        with self._section:
-            while len(items) < n and (item := self._store.pop()) is not NOTHING:
-                items.append(item)
-        return items
 
     # -- what waits -----------------------------------------------------------------------
 
@@ -465,9 +284,7 @@ class MessageQueue(Generic[T]):
         Raises:
             ValueError: There is no such level.
         """
-        if not 0 <= level < self.levels:
-            raise self._no_level("level", level)
-        level = index(level)
+        self._check_level("level", level)
         with self._section:
             entry = self._store.by_key.get(key)
             if entry is not None:
@@ -505,8 +322,8 @@ class MessageQueue(Generic[T]):
         with self._section:
             self._closed = True
             self._limit = -1
-            for line in (self._getters, self._putters):
-                self._woken.extend((line, waiter) for waiter in line.all_locked())
+            self._wake_all_locked(self._getters)
+            self._wake_all_locked(self._putters)
             return [] if drain else self._store.clear()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -521,62 +338,13 @@ class MessageQueue(Generic[T]):
             _check_timeout(timeout)
         return self._joiners.block(self._see_empty, timeout) is not NOTHING
 
-    def _see_empty(self, waiter: Waiter | None = None) -> _Nothing | None:
+    def _see_empty(self, waiter: Waiter | None = None) -> Literal[Nothing.NOTHING] | None:
         with self._section:
             if not self._store.count:
                 return None
             if waiter is not None:
                 self._joiners.enter_locked(waiter)
             return NOTHING
-
-    # -- between the ends -----------------------------------------------------------------
-
-    def _settle_locked(self) -> _Aftermath[T] | None:
-        """Whom to wake for room or emptiness, and which drops to report, if any."""
-        store, woken = self._store, self._woken
-        room = self._limit - store.count
-        while self._putters.waiting and room > 0:
-            woken.append((self._putters, self._putters.next_locked()))
-            room -= 1
-        if self._joiners.waiting and not store.count:
-            woken.extend((self._joiners, waiter) for waiter in self._joiners.all_locked())
-        dropped = store.dropped
-        if not woken and not dropped:
-            return None
-        self._woken, store.dropped = [], []
-        return woken, dropped
-
-    def _act(self, after: _Aftermath[T] | None) -> None:
-        if after is not None:
-            woken, dropped = after
-            for line, waiter in woken:
-                line.wake(waiter)
-            for item, reason in dropped:
-                self._report(item, reason)
-        if self._signalled:
-            self._admit_signalled()
-
-    def _report(self, item: T, reason: DropReason) -> None:
-        if self._on_drop is None:
-            return
-        try:
-            self._on_drop(item, reason)
-        except (Exception, SystemExit) as exc:  # noqa: BLE001 - the call did its work
-            with self._section:
-                self._callback_errors += 1
-            report_unraisable(exc, f"{self.name}: on_drop raised", self._on_drop)
-
-    def _pass_on_item(self, was_woken: bool) -> None:
-        """A getter was cancelled: the item it was woken for is for the next in line."""
-        with self._section:
-            if was_woken and self._store.count and self._getters.waiting:
-                self._woken.append((self._getters, self._getters.next_locked()))
-
-    def _pass_on_room(self, was_woken: bool) -> None:
-        """A putter was cancelled: the room it was woken for is for the next in line."""
-        if was_woken:
-            with self._section:
-                pass
 
     # -- looking --------------------------------------------------------------------------
 
@@ -624,26 +392,19 @@ class MessageQueue(Generic[T]):
 
     def _check_put(self, priority: int, ttl: float | None, timeout: float | None) -> float:
         """Refuse bad arguments of a put; return the item's seconds to live."""
-        if not 0 <= priority < self.levels:
-            raise self._no_level("priority", priority)
+        self._check_level("priority", priority)
         if timeout is not None:
             _check_timeout(timeout)
         return self._lifetime if ttl is None else _checked_ttl(ttl)
 
-    def _refuse_if_closed(self) -> None:
-        if self._closed:
-            raise QueueClosed(component=self.name)
-
-    def _full(self) -> QueueFull:
-        with self._section:
-            self._rejected += 1
-            return QueueFull(component=self.name, maxsize=self._maxsize)
-
-    def _no_level(self, argument: str, given: int) -> ValueError:
-        return ValueError(f"{argument} must be in 0..{self.levels - 1}, not {given!r}")
+    def _check_level(self, argument: str, given: int) -> None:
+        if not is_index(given) or not 0 <= given < self.levels:
+            raise self._no_level(argument, given)
 
 
 def _checked_maxsize(maxsize: int) -> int:
+    if not is_index(maxsize):
+        raise TypeError(f"maxsize must be an int, not {maxsize!r}")
     if maxsize < 0:
         raise ValueError(f"maxsize must be 0 (any number) or more, not {maxsize!r}")
     return maxsize
@@ -660,5 +421,9 @@ def _checked_ttl(ttl: float) -> float:
 
 
 def _check_timeout(timeout: float) -> None:
-    if not timeout >= 0:
+    try:
+        is_wait = timeout >= 0
+    except TypeError:
+        raise TypeError(f"timeout must be None or a number of seconds, not {timeout!r}") from None
+    if not is_wait:
         raise ValueError(f"timeout must be None or at least 0 seconds, not {timeout!r}")

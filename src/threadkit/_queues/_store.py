@@ -192,6 +192,17 @@ class Store(Generic[T]):
                 return True
         return False
 
+    def expire(self) -> None:
+        """Drop every entry that is stale."""
+        now = self._clock()
+        while (entry := self._stale(now)) is not None:
+            self.drop(entry, "expired")
+
+    def next_deadline(self) -> float:
+        """When the next entry goes stale; inf: none will."""
+        entry = self._first_to_expire()
+        return inf if entry is None else entry[4]
+
     # -- which one ------------------------------------------------------------------------
 
     def oldest(self) -> Entry[T]:
@@ -204,9 +215,14 @@ class Store(Generic[T]):
 
     def _stale(self, now: float) -> Entry[T] | None:
         """The entry whose deadline passed first, if one has passed."""
+        entry = self._first_to_expire()
+        return entry if entry is not None and entry[4] <= now else None
+
+    def _first_to_expire(self) -> Entry[T] | None:
+        """The entry with the earliest deadline, if any has one."""
         self._note_deadlines()
         heap = self._deadlines
-        while heap and heap[0][0] <= now:
+        while heap:
             deadline, number, level = heap[0]
             entries = self.levels[level]
             index = bisect_left(entries, (number,))

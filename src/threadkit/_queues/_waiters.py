@@ -1,17 +1,26 @@
 """Those who wait at one end of a queue: threads and coroutines, in one line.
 
-One rule keeps wake-ups from being lost. Whoever takes a waiter out of its line, under the lock,
-wakes it, once and after releasing the lock. So a waiter that is no longer in its line has been
-woken or is about to be, and one that gives up can tell: still in line, it just leaves; no longer in
-line, it tries once more (its time was up) or passes the wake-up on (it was cancelled).
+Three rules keep wake-ups from being lost.
+
+1. Whoever takes a waiter out of its line wakes it, once. Taking out is one `deque.popleft` or
+   `deque.remove`, of which two never get the same waiter, so it needs no lock.
+2. What is waited for is there before a waiter is taken out for it. A waiter looks, and stands in
+   line if it found nothing, under the queue's lock, in one go.
+3. Whoever leaves without success and is no longer in line has been woken, or is about to be: it
+   looks once more (its time was up) or takes out the next one (it was cancelled). By 2 that one,
+   and whoever is just about to stand in line, finds what there is.
+
+So nobody needs the queue's lock to leave. A coroutine that is thrown away leaves in a finalizer,
+which runs in the middle of any thread, also of one that holds that lock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Literal, TypeAlias, TypeVar
 
 from threadkit._queues._store import NOTHING, Nothing
@@ -27,13 +36,14 @@ Attempt: TypeAlias = "Callable[[Waiter | None], R | Literal[Nothing.NOTHING]]"
 class ThreadWaiter:
     """A blocked thread. It waits by taking its own lock a second time."""
 
-    __slots__ = ("_lock", "returning")
+    __slots__ = ("_lock", "look_at", "returning")
 
     def __init__(self, lock: Lock) -> None:
         # Locked: no wake-up has come. Released, by `wake` only: there is one to collect.
         lock.acquire()
         self._lock = lock
         self.returning = False  # it was woken in vain and keeps its turn
+        self.look_at = inf  # when it looks again without being woken
 
     def wait(self, timeout: float | None) -> bool:
         """Sleep until woken (True) or for `timeout` seconds (False)."""
@@ -51,13 +61,14 @@ class ThreadWaiter:
 class LoopWaiter:
     """A suspended coroutine of some event loop."""
 
-    __slots__ = ("_future", "_loop", "_thread", "returning")
+    __slots__ = ("_future", "_loop", "_thread", "look_at", "returning")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._future: asyncio.Future[bool] = self._loop.create_future()
         self.returning = False
+        self.look_at = inf
 
     async def wait(self, timeout: float | None) -> bool:
         """Suspend until woken (True) or for `timeout` seconds of the loop's clock (False)."""
@@ -73,8 +84,8 @@ class LoopWaiter:
     def wake(self, *, in_handler: bool = False) -> bool:
         """Let the coroutine go on; False when its event loop is closed.
 
-        A signal handler runs in the loop's own thread while the loop sleeps in its selector, so it
-        has to wake the loop as another thread would.
+        A signal handler or finalizer may run in the loop's own thread when that has looked for
+        callbacks already and is about to sleep, so it has to wake the loop as another thread would.
         """
         if self._loop.is_closed():
             return False
@@ -99,43 +110,52 @@ class Line:
     """Those who wait for one and the same thing; first come, first woken.
 
     Args:
-        lock: The queue's; it guards `waiting`, which only methods ending in `_locked` touch.
-        pass_on: Called without the lock when a waiter leaves because it was cancelled; True: after
-            a wake-up had come that somebody else can use.
+        look: Called, without the lock, by a waiter whose `look_at` has come while it stands in
+            line: to make happen what it waits for, and to set the next `look_at`.
         runtime: Clock and locks.
     """
 
-    def __init__(self, lock: Lock, pass_on: Callable[[bool], None], runtime: Runtime) -> None:
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()  # giving up takes O(1)
-        self._lock = lock
-        self._pass_on = pass_on
+    def __init__(self, look: Callable[[Waiter], None], runtime: Runtime) -> None:
+        # Waiters enter it under the queue's lock, and are taken out by anybody at any time.
+        # Giving up is O(n), in C: those whose time is up stand in front, as a rule.
+        self.waiting: deque[Waiter] = deque()
+        self._look = look
         self._clock = runtime.monotonic
         self._new_lock = runtime.lock
 
     def enter_locked(self, waiter: Waiter) -> None:
         """Stand in line: at the end, or in front after a wake-up in vain."""
-        self.waiting[waiter] = None
         if waiter.returning:
-            self.waiting.move_to_end(waiter, last=False)
-        waiter.returning = True
+            self.waiting.appendleft(waiter)
+        else:
+            waiter.returning = True
+            self.waiting.append(waiter)
 
-    def next_locked(self) -> Waiter:
-        """Take out who is first, for `wake`. There is one."""
-        return self.waiting.popitem(last=False)[0]
+    def next(self) -> Waiter | None:
+        """Take out who is first, for `wake`. Atomic: needs no lock."""
+        try:
+            return self.waiting.popleft()
+        except IndexError:
+            return None
 
-    def all_locked(self) -> list[Waiter]:
+    def all(self) -> list[Waiter]:
         """Take out everybody, for `wake`."""
-        waiters = list(self.waiting)
-        self.waiting.clear()
-        return waiters
+        return list(iter(self.next, None))
+
+    def first_looks_at(self) -> float:
+        """When the first in line will look again by itself; before all times if there is none."""
+        try:
+            return self.waiting[0].look_at
+        except IndexError:
+            return -inf
 
     def wake(self, waiter: Waiter, *, in_handler: bool = False) -> None:
         """Wake a waiter that was taken out, or the next one where its event loop is gone."""
         while not waiter.wake(in_handler=in_handler):
-            with self._lock:
-                if not self.waiting:
-                    return
-                waiter = self.next_locked()
+            following = self.next()
+            if following is None:
+                return
+            waiter = following
 
     def block(self, attempt: Attempt[R], timeout: float | None) -> R | Literal[Nothing.NOTHING]:
         """Repeat `attempt` at each wake-up until it succeeds; NOTHING after `timeout` seconds."""
@@ -143,14 +163,15 @@ class Line:
             return attempt(None)
         waiter = ThreadWaiter(self._new_lock())
         give_up_at = self._give_up_at(timeout)
-        while (result := attempt(waiter)) is NOTHING:
-            try:
-                woken = waiter.wait(self._left(give_up_at))
-            except BaseException:
-                self._give_up(waiter)
-                raise
-            if not woken:
-                return self._last_attempt(attempt, waiter)
+        try:
+            while (result := attempt(waiter)) is NOTHING:
+                while not waiter.wait(self._patience(waiter, give_up_at)):
+                    if give_up_at <= waiter.look_at:
+                        return self._last_attempt(attempt, waiter)
+                    self._look(waiter)
+        except BaseException:
+            self._give_up(waiter)
+            raise
         return result
 
     async def suspend(
@@ -161,30 +182,44 @@ class Line:
             return attempt(None)
         waiter = LoopWaiter()
         give_up_at = self._give_up_at(timeout)
-        while (result := attempt(waiter)) is NOTHING:
-            try:
-                woken = await waiter.wait(self._left(give_up_at))
-            except BaseException:
-                self._give_up(waiter)
-                raise
-            if not woken:
-                return self._last_attempt(attempt, waiter)
+        try:
+            while (result := attempt(waiter)) is NOTHING:
+                while not await waiter.wait(self._patience(waiter, give_up_at)):
+                    if give_up_at <= waiter.look_at:
+                        return self._last_attempt(attempt, waiter)
+                    self._look(waiter)
+        except BaseException:
+            self._give_up(waiter)
+            raise
         return result
 
-    def _give_up_at(self, timeout: float | None) -> float | None:
-        return None if timeout is None else self._clock() + timeout
+    def _give_up_at(self, timeout: float | None) -> float:
+        return inf if timeout is None else self._clock() + timeout
 
-    def _left(self, give_up_at: float | None) -> float | None:
-        return None if give_up_at is None else max(0.0, give_up_at - self._clock())
+    def _patience(self, waiter: Waiter, give_up_at: float) -> float | None:
+        """Seconds until a waiter that nobody wakes gives up, or looks again."""
+        until = min(give_up_at, waiter.look_at)
+        return None if until == inf else max(0.0, until - self._clock())
 
     def _last_attempt(self, attempt: Attempt[R], waiter: Waiter) -> R | Literal[Nothing.NOTHING]:
         """The time is up; a wake-up may have come in the same moment, so look once more."""
-        with self._lock:
-            self.waiting.pop(waiter, None)
+        self._leave(waiter)
         return attempt(None)
 
     def _give_up(self, waiter: Waiter) -> None:
-        with self._lock:
-            was_woken = waiter not in self.waiting
-            self.waiting.pop(waiter, None)
-        self._pass_on(was_woken)
+        """Leave without success; a wake-up that has come, and a watch that was kept, go on.
+
+        May run in a finalizer, at any point of the thread it runs on.
+        """
+        if not self._leave(waiter) or waiter.look_at < inf:
+            following = self.next()
+            if following is not None:
+                self.wake(following, in_handler=True)
+
+    def _leave(self, waiter: Waiter) -> bool:
+        """Take a waiter out for good; False: somebody did, and wakes it."""
+        try:
+            self.waiting.remove(waiter)
+        except ValueError:
+            return False
+        return True
