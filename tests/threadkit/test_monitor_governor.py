@@ -21,6 +21,16 @@ from threadkit import (
 )
 from threadkit._monitor import Stabiliser
 from threadkit._monitor._governor import _shares
+from threadkit._runtime import RealRuntime
+from threadkit.testing import FakeClock
+
+
+class ByHand(RealRuntime):
+    """A runtime whose clock the test moves."""
+
+    def __init__(self):
+        self.monotonic = FakeClock()
+        self.advance = self.monotonic.advance
 
 
 @dataclass(frozen=True)
@@ -56,16 +66,21 @@ class Bench:
     """A governor with a monitor whose memory the test sets."""
 
     def __init__(self, **options):
-        self.now = 0.0
+        self.clock = ByHand()
         self.ratio = 0.5
-        self.monitor = ResourceMonitor(sources={"memory": lambda: Reading(self.ratio, 1.0)})
-        self.governor = Governor(self.monitor, **options).start()
+        self.monitor = ResourceMonitor(
+            sources={"memory": lambda: Reading(self.ratio, 1.0)}, runtime=self.clock
+        )
+        self.governor = Governor(self.monitor, runtime=self.clock, **options).start()
+
+    def sample(self, ratio=None):
+        self.ratio = self.ratio if ratio is None else ratio
+        readings = {} if self.ratio is None else {"memory": Reading(self.ratio, 1.0)}
+        return ResourceSample(self.clock.monotonic(), readings)
 
     def tick(self, ratio=None, after=1.0):
-        self.ratio = self.ratio if ratio is None else ratio
-        self.now += after
-        readings = {} if self.ratio is None else {"memory": Reading(self.ratio, 1.0)}
-        return self.governor.tick(ResourceSample(self.now, readings))
+        self.clock.advance(after)
+        return self.governor.tick(self.sample(ratio))
 
 
 def test_critical_memory_shrinks_caches_by_a_tenth_a_tick_down_to_their_floor():
@@ -157,6 +172,53 @@ def test_it_is_frozen_by_hand_and_by_samples_without_the_metric():
     assert cache.maxsize == 100
     bench.tick(0.95)
     assert cache.maxsize == 90
+
+
+def test_freezes_of_two_owners_hold_beside_one_another():
+    bench, cache = Bench(), FakeCache(100)
+    bench.governor.cache("answers", cache)
+    bench.governor.freeze("bot is starting")
+    bench.governor.freeze("by hand")
+    bench.governor.thaw("bot is starting")
+    assert bench.tick(0.95) == []
+    assert bench.governor.statistics().frozen == "by hand"
+    bench.governor.thaw("unknown")
+    bench.governor.thaw("by hand")
+    bench.tick(0.95)
+    assert (cache.maxsize, bench.governor.statistics().frozen) == (90, None)
+
+
+def test_a_sample_that_waited_too_long_changes_nothing():
+    bench, cache = Bench(stale=5.0), FakeCache(100)
+    bench.governor.cache("answers", cache)
+    for age, size, stale in ((5.1, 100, 1), (4.9, 90, 1)):
+        sample = bench.sample(0.95)
+        bench.clock.advance(age)
+        bench.governor.tick(sample)
+        assert (cache.maxsize, bench.governor.statistics().stale) == (size, stale)
+    assert bench.governor.statistics().level is ResourceLevel.CRITICAL
+
+
+def test_three_periods_are_too_long_by_default():
+    clock = ByHand()
+    monitor = ResourceMonitor(period=10.0, sources={"memory": lambda: None}, runtime=clock)
+    governor = Governor(monitor, runtime=clock).start()
+    for age, stale in ((29.9, 0), (30.1, 1)):
+        sample = ResourceSample(clock.monotonic(), {})
+        clock.advance(age)
+        governor.tick(sample)
+        assert governor.statistics().stale == stale
+    governor.stop()
+
+
+def test_of_two_samples_that_overtake_one_another_the_older_changes_nothing():
+    bench, cache = Bench(), FakeCache(100)
+    bench.governor.cache("answers", cache)
+    older = bench.sample(0.95)
+    bench.tick(0.5)
+    assert bench.governor.tick(older) == []
+    assert (cache.maxsize, bench.governor.statistics().stale) == (100, 1)
+    assert bench.governor.statistics().level is ResourceLevel.OK
 
 
 def test_a_dry_run_says_what_it_would_do():

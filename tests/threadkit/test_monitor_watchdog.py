@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from threadkit import Stall, Watchdog
+from threadkit import DynamicThreadPool, RunningTask, Stall, Watchdog
+from threadkit._monitor._pool_watch import PoolWatch
 from threadkit.testing import SimRuntime, schedules
 
 
@@ -55,6 +56,101 @@ def test_each_silent_thread_is_reported_and_nobody_else(sim):
         thread.join()
     watchdog.stop()
     assert sorted(stalls) == [("late", 5.0), ("stuck", 5.0)]
+
+
+@schedules(60)
+def test_a_task_of_a_pool_that_runs_too_long_is_reported_once(sim):
+    stalls = []
+    with (
+        DynamicThreadPool(min_workers=1, max_workers=3, runtime=sim) as pool,
+        Watchdog(10.0, on_stall=report_into(stalls), runtime=sim) as watchdog,
+    ):
+        watchdog.watch_pool("work", pool)
+        sim.sleep(33.0)  # in the middle between two looks
+        slow = pool.with_options(label="slow").submit(sim.sleep, 25.0)
+        pool.submit(sim.sleep, 9.0)
+        sim.sleep(24.0)
+        assert [label for label, _ in stalls] == ["slow"]
+        assert 10.0 <= stalls[0][1] < 10.1
+        assert watchdog.statistics().stalled == 1
+        slow.result()
+        sim.sleep(20.0)
+        seen = watchdog.statistics()
+        assert (seen.stalls, seen.stalled, seen.recovered) == (1, 0, 1)
+        assert seen.pools == ("work",)
+        watchdog.forget_pool("work")
+        pool.submit(sim.sleep, 30.0).result()
+        assert watchdog.statistics().stalls == 1
+
+
+def test_a_worker_that_just_takes_its_task_is_not_taken_for_a_stuck_one():
+    """Between two of a worker's lines its new task is seen with the time of its last one."""
+    seen = [RunningTask("old time", "w", 1, 0.0, 50.0)], [RunningTask("own time", "w", 1, 50.0, 0)]
+    looks = iter(seen)
+
+    class Pool:
+        def running(self):
+            return next(looks)
+
+    watch = PoolWatch(Pool(), 10.0)
+    first = watch.look()
+    assert (first.stuck, first.again_in < 1) == ([], True)
+    assert watch.look() == ([], 0, 10.0)
+
+
+def test_the_stack_of_a_task_that_ended_meanwhile_is_not_told():
+    task = RunningTask("gone", "w", threading.get_ident(), 0.0, 50.0)
+    seen = iter([[task], [task], []])
+
+    class Pool:
+        def running(self):
+            return next(seen)
+
+    watch = PoolWatch(Pool(), 10.0)
+    watch.look()
+    assert watch.look().stuck == [task]
+    assert not watch.runs(task)
+
+
+def test_a_task_without_a_label_is_named_after_its_pool():
+    stalls, reported, gate = [], threading.Event(), threading.Event()
+
+    def tell(stall):
+        stalls.append(str(stall))
+        reported.set()
+
+    with DynamicThreadPool(max_workers=1) as pool, Watchdog(0.05, on_stall=tell) as watchdog:
+        watchdog.watch_pool("work", pool)
+        pool.submit(gate.wait, 30)
+        assert reported.wait(10)
+        gate.set()
+    assert stalls[0].startswith("a task of work gave no sign of life")
+
+
+def test_two_pools_of_one_name_are_refused():
+    watchdog = Watchdog(1.0)
+    with DynamicThreadPool(max_workers=1) as pool:
+        watchdog.watch_pool("work", pool)
+        with pytest.raises(ValueError, match="'work' is watched already"):
+            watchdog.watch_pool("work", pool)
+
+
+def test_a_pool_costs_one_look_each_stall_seconds():
+    sim = SimRuntime(1)
+    looks = []
+
+    class Pool:
+        def running(self):
+            looks.append(sim.monotonic())
+            return ()
+
+    def main():
+        with Watchdog(30.0, runtime=sim) as watchdog:
+            watchdog.watch_pool("work", Pool())
+            sim.sleep(3600.0)
+
+    sim.run(main)
+    assert len(looks) == 121
 
 
 def test_with_nothing_to_watch_it_does_not_wake():

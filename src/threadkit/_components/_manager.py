@@ -28,6 +28,7 @@ from threadkit._components._parts import (
 from threadkit._components._registry import Registry
 from threadkit._components._reports import ManagerReport
 from threadkit._components._requests import Requests
+from threadkit._components._resources import Resources
 from threadkit._components._rules import (
     Backoff,
     Component,
@@ -43,6 +44,7 @@ from threadkit._components._rules import (
 from threadkit._components._supervisor import StartRound, Supervisor
 from threadkit._errors import LifecycleError, StartupError
 from threadkit._failures import ErrorLog
+from threadkit._monitor import Governor, ResourceMonitor, Watchdog
 from threadkit._pool import DynamicThreadPool
 from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
@@ -91,10 +93,14 @@ class ComponentManager:
             "stop_group": the same without telling the outer manager. "give_up": only the component
             stays down.
         errors: Where failures are recorded; by default the logger `threadkit.components`.
+        monitor: Runs while the manager does; `threadkit.integrations` tell of its readings.
+        governor: Adjusts the pools and bounded caches made here and in groups by the samples of
+            its monitor, but not while the manager starts or stops; then each has its own size.
+        watchdog: Reports tasks of those pools that run too long, with label and stack.
         runtime: Where clock, locks and threads come from.
 
     Raises:
-        ValueError: `on_exhausted` is none of these.
+        ValueError: `on_exhausted` is none of these, or `governor` goes by another monitor.
     """
 
     def __init__(
@@ -104,6 +110,9 @@ class ComponentManager:
         intensity: Intensity = Intensity(),  # noqa: B008 - frozen
         on_exhausted: OnExhausted = "escalate",
         errors: ErrorLog | None = None,
+        monitor: ResourceMonitor | None = None,
+        governor: Governor | None = None,
+        watchdog: Watchdog | None = None,
         runtime: Runtime = REAL,
     ) -> None:
         check_choice("on_exhausted", on_exhausted, get_args(OnExhausted))
@@ -112,15 +121,19 @@ class ComponentManager:
         self._runtime = runtime
         self._requests = Requests(runtime)
         self._feed = EventFeed(name, runtime)
+        self._registry = Registry()
+        self._resources = Resources(
+            name, self._registry, monitor=monitor, governor=governor, watchdog=watchdog
+        )
         self._journal = Journal(name, errors=errors, feed=self._feed, runtime=runtime)
         self._supervisor = Supervisor(
             name,
             intensity=intensity,
             on_exhausted=on_exhausted,
             journal=self._journal,
+            resources=self._resources,
             runtime=runtime,
         )
-        self._registry = Registry()
         # Guards starting against starting and adding; held while the graph is checked.
         self._lock = runtime.lock()
         weakref.finalize(self, forgotten, name, self._supervisor).atexit = False
@@ -302,6 +315,21 @@ class ComponentManager:
         return handle
 
     @property
+    def monitor(self) -> ResourceMonitor | None:
+        """The monitor that runs while this manager does."""
+        return self._resources.monitor
+
+    @property
+    def governor(self) -> Governor | None:
+        """What adjusts the pools and caches of this manager."""
+        return self._resources.governor
+
+    @property
+    def errors(self) -> ErrorLog | None:
+        """Where failures are recorded."""
+        return self._errors
+
+    @property
     def pools(self) -> Mapping[str, DynamicThreadPool]:
         """The pools made here and in groups, by name; those of groups as `group/name`."""
         return self._registry.pools
@@ -357,10 +385,16 @@ class ComponentManager:
             wanted = closure(only, needs) if only else order
             supervisor.join()  # the thread of the run before has nothing left to do
             self._feed.open()
-            return supervisor.begin_start(order, wanted, timeout)
+            try:
+                self._resources.begin()
+                return supervisor.begin_start(order, wanted, timeout)
+            except BaseException:
+                self._resources.end(_LISTENER_GRACE)
+                raise
 
     def _raise_if_failed(self, round_: StartRound) -> None:
         if round_.failed:
+            self._resources.end(_LISTENER_GRACE)
             self._feed.close(_LISTENER_GRACE)
             raise StartupError.of(self.name, round_.failed) from next(iter(round_.failed.values()))
         if round_.pending:
@@ -383,6 +417,7 @@ class ComponentManager:
             supervisor.begin_stop(max(0.0, timeout), final=final)
             supervisor.wait_until(lambda: False, None)
         supervisor.join()  # it has nothing left to do
+        self._resources.end(_LISTENER_GRACE)
         if final:
             self._registry.close()
             self._feed.close(_LISTENER_GRACE)

@@ -16,6 +16,7 @@ from threadkit._components._context import Context
 from threadkit._components._graph import closure, dependents_of
 from threadkit._components._handle import Handle
 from threadkit._components._journal import Journal
+from threadkit._components._resources import Resources
 from threadkit._components._restarts import Restarts
 from threadkit._components._rules import Health, Intensity, OnExhausted
 from threadkit._components._starting import Starting
@@ -62,11 +63,13 @@ class Supervisor(Actor):
         intensity: Intensity,
         on_exhausted: OnExhausted,
         journal: Journal,
+        resources: Resources,
         runtime: Runtime,
     ) -> None:
         super().__init__(name, runtime)
         self._on_exhausted = on_exhausted
         self._journal = journal
+        self._resources = resources
         # The same draws in every replay of a simulated run.
         draw = random.Random(None if runtime is REAL else 0).random
         self._restarts = Restarts(intensity, runtime.monotonic, draw)
@@ -158,6 +161,7 @@ class Supervisor(Actor):
         round_ = self._round
         if round_ is not None and round_.has_ended:
             self._round = None
+            self._resources.ready()
             self._journal.tell_waiters()
 
     def _stop_all(self, deadline: float, final: bool) -> None:
@@ -173,6 +177,7 @@ class Supervisor(Actor):
     def _leave(self) -> None:
         """Let everything go down, and then the supervisor."""
         self._is_leaving = True
+        self._resources.leave()
         for handle in self.handles.values():
             handle.is_wanted = False
         self._reconcile_all(reversed(self.order))
@@ -204,6 +209,7 @@ class Supervisor(Actor):
     def over(self) -> None:
         self._round = None
         running.discard(self)
+        self._resources.over()
         self.is_over = True
         self._journal.tell_waiters()
         on_over = self.on_over  # another thread may take it back

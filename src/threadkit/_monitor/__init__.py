@@ -6,6 +6,7 @@
 * `_governor`: `Governor`, which changes the sizes of pools and caches.
 * `_monitor`: `ResourceMonitor`, the thread that samples and tells.
 * `_watchdog`: `Watchdog`, which says who gives no sign of life, and where it stands.
+* `_pool_watch`: which tasks of a pool have run too long.
 """
 
 from threadkit._monitor._forecast import Forecast

@@ -80,6 +80,8 @@ class GovernorStatistics:
     """Why it changes nothing at present; None: it would."""
     ticks: int
     """How often it looked."""
+    stale: int
+    """How many of these samples were too old to act upon, or older than the one before."""
     changes: int
     """Sizes changed, or planned in a dry run."""
     errors: int
@@ -154,7 +156,8 @@ class Governor:
     >>> cache.maxsize
     1000
 
-    It changes nothing while it is frozen, and where the metric was not read.
+    It changes nothing while it is frozen, where the metric was not read, and upon a sample that is
+    older than `stale` seconds or than the one before: what it would do then answers the past.
 
     Thread safety: all methods from any thread. Pools, caches and `on_event` are called in the
         thread that samples, without the lock.
@@ -168,6 +171,7 @@ class Governor:
         budget: Workers that all pools may have together; None: as many as their ceilings say.
         window: Seconds a pool keeps what it needed.
         step: Largest part of a cache's size to change in one tick.
+        stale: Seconds after which a sample is too old; None: three of the monitor's periods.
         dry_run: Only say what it would do.
         on_event: Called with each change.
         warn: Ratio of use to limit from which nothing grows.
@@ -187,6 +191,7 @@ class Governor:
         budget: int | None = None,
         window: float = 60.0,
         step: float = 0.10,
+        stale: float | None = None,
         dry_run: bool = False,
         on_event: Callable[[GovernorEvent], object] | None = None,
         warn: float = 0.80,
@@ -200,7 +205,10 @@ class Governor:
             raise ValueError(f"window must be at least 0 seconds, not {window!r}")
         if not 0 < step < 1:
             raise ValueError(f"step must be between 0 and 1, not {step!r}")
-        self._monitor = monitor
+        if stale is not None and not stale > 0:
+            raise ValueError(f"stale must be None or more than 0 seconds, not {stale!r}")
+        self.monitor: Final = monitor
+        self._stale_after = 3 * monitor.period if stale is None else stale
         self._metric: Final = metric
         self._budget, self._window, self._step = budget, window, step
         self._dry_run = dry_run
@@ -215,8 +223,9 @@ class Governor:
         self._watch = Watch(metric, warn=warn, critical=critical, clear=clear)
         self._pools: dict[str, _Pool] = {}
         self._caches: dict[str, _Cache] = {}
-        self._frozen: str | None = None
-        self._ticks = self._changes = self._errors = 0
+        self._frozen: dict[str, None] = {}  # reasons in the order they came
+        self._sampled_at = -inf  # when the last sample was taken that was looked at
+        self._ticks = self._stale = self._changes = self._errors = 0
         self._events: deque[GovernorEvent] = deque(maxlen=100)
 
     # -- what is governed -----------------------------------------------------------------
@@ -252,6 +261,12 @@ class Governor:
             self._check_name(name)
             self._caches[name] = governed
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the pools and caches it governs."""
+        with self._lock:
+            return frozenset({*self._pools, *self._caches})
+
     def forget(self, name: str) -> None:
         """Govern it no longer, and leave its size as it is. Unknown names are fine."""
         with self._lock:
@@ -259,14 +274,20 @@ class Governor:
             self._caches.pop(name, None)
 
     def freeze(self, reason: str) -> None:
-        """Change nothing until `thaw`: while a program starts or stops, its figures mislead."""
-        with self._lock:
-            self._frozen = reason
+        """Change nothing until `thaw`: while a program starts or stops, its figures mislead.
 
-    def thaw(self) -> None:
-        """End a freeze."""
+        Freezes of different reasons hold beside one another.
+        """
         with self._lock:
-            self._frozen = None
+            self._frozen[reason] = None
+
+    def thaw(self, reason: str | None = None) -> None:
+        """End the freeze of this reason, or all of them."""
+        with self._lock:
+            if reason is None:
+                self._frozen.clear()
+            else:
+                self._frozen.pop(reason, None)
 
     # -- lifetime -------------------------------------------------------------------------
 
@@ -275,12 +296,12 @@ class Governor:
         with self._ticking:
             if not self._active:
                 self._active = True
-                self._monitor.on_sample(self.tick)
+                self.monitor.on_sample(self.tick)
         return self
 
     def stop(self) -> None:
         """Act no longer, and give every pool and cache its own size back."""
-        self._monitor.off_sample(self.tick)
+        self.monitor.off_sample(self.tick)
         with self._ticking:
             pools, caches = self._governed()
             self._active = False
@@ -307,10 +328,13 @@ class Governor:
                 return []
             with self._lock:
                 self._ticks += 1
+                if not self._is_fresh_locked(sample):
+                    self._stale += 1
+                    return []
                 reading = sample.readings.get(self._metric)
                 if reading is not None:
                     self._watch.update(sample.at, reading)
-                if reading is None or self._frozen is not None:
+                if reading is None or self._frozen:
                     return []
                 level = self._watch.level
             pools, caches = self._governed()
@@ -318,6 +342,13 @@ class Governor:
             events = self._carry_out(plan, pools, caches)
         self._tell(events)
         return events
+
+    def _is_fresh_locked(self, sample: ResourceSample) -> bool:
+        """Two threads may sample at once, and a sample may have waited long for its turn."""
+        if sample.at < self._sampled_at or self._clock() - sample.at > self._stale_after:
+            return False
+        self._sampled_at = sample.at
+        return True
 
     def _governed(self) -> tuple[dict[str, _Pool], dict[str, _Cache]]:
         with self._lock:
@@ -412,8 +443,9 @@ class Governor:
         with self._lock:
             return GovernorStatistics(
                 level=self._watch.level,
-                frozen=self._frozen,
+                frozen=", ".join(self._frozen) or None,
                 ticks=self._ticks,
+                stale=self._stale,
                 changes=self._changes,
                 errors=self._errors,
                 events=tuple(self._events),

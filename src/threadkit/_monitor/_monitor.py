@@ -122,6 +122,7 @@ class ResourceMonitor:
         self._samples = self._read_errors = self._listener_errors = 0
         self._sample_seconds = 0.0
         self._thread: Thread | None = None
+        self._last_thread: Thread | None = None  # it may not have ended yet
         self._stopping = runtime.event()
 
     # -- what is watched ------------------------------------------------------------------
@@ -263,7 +264,9 @@ class ResourceMonitor:
     def stop(self, timeout: float | None = None) -> bool:
         """End the thread; False when a reading or a listener holds it for more than `timeout` s."""
         with self._lock:
-            thread, self._thread = self._thread, None
+            if self._thread is not None:
+                self._last_thread, self._thread = self._thread, None
+            thread = self._last_thread
             self._stopping.set()
         if thread is None or thread.ident == self._runtime.get_ident():
             return True

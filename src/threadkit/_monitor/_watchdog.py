@@ -15,6 +15,7 @@ from typing import Final
 from typing_extensions import Self
 
 from threadkit._errors import report_unraisable
+from threadkit._monitor._pool_watch import PoolWatch, WatchedPool
 from threadkit._runtime import REAL, Runtime, Thread
 
 __all__ = ["Stall", "Watchdog", "WatchdogStatistics"]
@@ -45,10 +46,14 @@ class Stall:
 class WatchdogStatistics:
     """What a watchdog has seen."""
 
+    running: bool
+    """Whether its thread watches."""
     guarded: int
     """Guards in force."""
+    pools: tuple[str, ...]
+    """Names of the pools it looks at."""
     stalled: int
-    """Of these, how many are silent still after their report."""
+    """Guards and tasks of pools that are silent still after their report."""
     stalls: int
     """Reports so far."""
     recovered: int
@@ -84,6 +89,9 @@ class Watchdog:
     >>> watchdog.statistics().stalls
     0
 
+    The tasks of a pool given to `watch_pool` need no guard: what gives no sign of life is one that
+    has run for `stall` seconds.
+
     A report names the label, the thread and, on builds with a GIL, the line it stands at. Nothing
     is interrupted: a thread cannot be killed.
 
@@ -91,7 +99,8 @@ class Watchdog:
         thread may beat it. `on_stall` runs in the watchdog's thread, outside the lock.
 
     Lifetime: `start` and `stop` may be repeated; as a context manager it does both. Its thread is a
-        daemon and sleeps until the next guard can be due: with nothing guarded it does not wake.
+        daemon and sleeps until somebody can be due: with nothing guarded it does not wake, with
+        pools once in `stall` seconds.
 
     Args:
         stall: Seconds without a sign of life.
@@ -124,9 +133,12 @@ class Watchdog:
         self._changed = runtime.condition(runtime.lock())
         self._silent: OrderedDict[Guard, None] = OrderedDict()  # silent longest first
         self._stalled: set[Guard] = set()  # reported, and silent still
+        self._pools: dict[str, PoolWatch] = {}
+        self._look_at: dict[str, float] = {}  # at which pool next, and when
         self._idle = False  # the thread sleeps without an end
         self._stalls = self._recovered = self._callback_errors = 0
         self._thread: Thread | None = None
+        self._last_thread: Thread | None = None  # it may not have ended yet
         self._generation = 0  # a thread whose number has passed ends
 
     # -- those who are watched ------------------------------------------------------------
@@ -143,6 +155,25 @@ class Watchdog:
             with self._changed:
                 self._silent.pop(guard, None)
                 self._forgive_locked(guard)
+
+    def watch_pool(self, name: str, pool: WatchedPool) -> None:
+        """Look after the tasks of a `DynamicThreadPool`, named after it where they have no label.
+
+        Raises:
+            ValueError: The name is taken.
+        """
+        with self._changed:
+            if name in self._pools:
+                raise ValueError(f"a pool named {name!r} is watched already")
+            self._pools[name] = PoolWatch(pool, self.stall)
+            self._look_at[name] = self._clock()
+            self._changed.notify()
+
+    def forget_pool(self, name: str) -> None:
+        """Look after it no longer. Unknown names are fine."""
+        with self._changed:
+            self._pools.pop(name, None)
+            self._look_at.pop(name, None)
 
     def _beat(self, guard: Guard, label: str | None) -> None:
         with self._changed:
@@ -177,14 +208,21 @@ class Watchdog:
                 self._thread = thread
         return self
 
-    def stop(self) -> None:
-        """End the thread. Guards go on without being watched."""
+    def stop(self, timeout: float | None = None) -> bool:
+        """End the thread; False when `on_stall` holds it for more than `timeout` seconds.
+
+        Guards go on without being watched.
+        """
         with self._changed:
-            thread, self._thread = self._thread, None
+            if self._thread is not None:
+                self._last_thread, self._thread = self._thread, None
+            thread = self._last_thread
             self._generation += 1
             self._changed.notify_all()
-        if thread is not None and thread.ident != self._runtime.get_ident():
-            thread.join()
+        if thread is None or thread.ident == self._runtime.get_ident():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -194,11 +232,14 @@ class Watchdog:
 
     def _run(self, generation: int) -> None:
         while (due := self._await_stalls(generation)) is not None:
-            for guard in due:
+            guards, pools = due
+            for guard in guards:
                 self._report(guard)
+            for name, pool in pools.items():
+                self._look(name, pool)
 
-    def _await_stalls(self, generation: int) -> list[Guard] | None:
-        """Sleep until somebody has been silent too long; None: the thread is to end."""
+    def _await_stalls(self, generation: int) -> tuple[list[Guard], dict[str, PoolWatch]] | None:
+        """Sleep until there is somebody to report or a pool to look at; None: it is to end."""
         with self._changed:
             while self._generation == generation:
                 now, due = self._clock(), list[Guard]()
@@ -206,15 +247,37 @@ class Watchdog:
                     guard, _ = self._silent.popitem(last=False)
                     self._stalled.add(guard)
                     due.append(guard)
-                if due:
-                    return due
-                self._idle = not self._silent
-                self._changed.wait(None if self._idle else self._left_locked(now))
+                pools = {name: self._pools[name] for name, at in self._look_at.items() if at <= now}
+                if due or pools:
+                    return due, pools
+                self._idle = not (self._silent or self._pools)
+                self._changed.wait(None if self._idle else self._patience_locked(now))
                 self._idle = False
         return None
 
     def _left_locked(self, now: float) -> float:
         return next(iter(self._silent)).beat_at + self.stall - now
+
+    def _patience_locked(self, now: float) -> float:
+        """Seconds until the next guard or pool is due; there is one."""
+        due_in = [at - now for at in self._look_at.values()]
+        if self._silent:
+            due_in.append(self._left_locked(now))
+        return min(due_in)
+
+    def _look(self, name: str, pool: PoolWatch) -> None:
+        stuck, recovered, again_in = pool.look()
+        with self._changed:
+            self._stalls += len(stuck)
+            self._recovered += recovered
+            if name in self._look_at:
+                self._look_at[name] = self._clock() + again_in
+        for task in stuck:
+            label = task.label or f"a task of {name}"
+            stack = None if task.ident is None else _stack_of(task.ident)
+            if not pool.runs(task):
+                stack = None  # it has just ended, so this may be of the next one
+            self._tell(Stall(label, task.worker, task.seconds, stack))
 
     def _report(self, guard: Guard) -> None:
         stack = _stack_of(guard.ident)
@@ -223,6 +286,9 @@ class Watchdog:
                 return  # it went on in this moment, so the stack may be of something else
             self._stalls += 1
             stall = Stall(guard.label, guard.thread, self._clock() - guard.beat_at, stack)
+        self._tell(stall)
+
+    def _tell(self, stall: Stall) -> None:
         if self._on_stall is None:
             _logger.warning("%s", stall)
             return
@@ -239,8 +305,10 @@ class Watchdog:
         """What it has seen."""
         with self._changed:
             return WatchdogStatistics(
+                running=self._thread is not None,
                 guarded=len(self._silent) + len(self._stalled),
-                stalled=len(self._stalled),
+                pools=tuple(self._pools),
+                stalled=len(self._stalled) + sum(pool.stuck_count for pool in self._pools.values()),
                 stalls=self._stalls,
                 recovered=self._recovered,
                 callback_errors=self._callback_errors,

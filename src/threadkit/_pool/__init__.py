@@ -12,7 +12,7 @@
 
 from threadkit._pool._executor import DynamicThreadPool, PoolView
 from threadkit._pool._histogram import Histogram
-from threadkit._pool._statistics import PoolStatistics, ShutdownReport, SizeChange
+from threadkit._pool._statistics import PoolStatistics, RunningTask, ShutdownReport, SizeChange
 from threadkit._pool._worker import Task, current_task
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Histogram",
     "PoolStatistics",
     "PoolView",
+    "RunningTask",
     "ShutdownReport",
     "SizeChange",
     "Task",

@@ -35,7 +35,7 @@ from threadkit._pool._settings import (
     check_seconds,
     check_settings,
 )
-from threadkit._pool._statistics import PoolStatistics, ShutdownReport, SizeChange
+from threadkit._pool._statistics import PoolStatistics, RunningTask, ShutdownReport, SizeChange
 from threadkit._pool._worker import blocking
 from threadkit._runtime import REAL, Runtime
 from threadkit.sizing import SizingPolicy
@@ -384,6 +384,13 @@ class DynamicThreadPool(_Submitter, Executor):
         """
         check_seconds("timeout", timeout)
         return self._crew.shutdown(wait=wait, cancel_futures=cancel_futures, timeout=timeout)
+
+    def running(self) -> tuple[RunningTask, ...]:
+        """The tasks that run now, those of abandoned workers too, the oldest first.
+
+        A worker that is just taking its next task may be seen with the time of its last one.
+        """
+        return self._crew.ledger.running(self._crew)
 
     def statistics(self) -> PoolStatistics:
         """The pool as of now."""

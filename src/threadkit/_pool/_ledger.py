@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from threadkit._pool._records import Record, Totals
-from threadkit._pool._statistics import PoolStatistics, SizeChange
+from threadkit._pool._statistics import PoolStatistics, RunningTask, SizeChange
 from threadkit._runtime import Runtime
 
 if TYPE_CHECKING:
@@ -94,6 +94,18 @@ class Ledger:
             # Last, so that a task taken meanwhile is counted by nobody rather than twice.
             arrivals = started + skipped + self._removed + backlog()
         return Sums(arrivals, started, ended, wait, run, cpu)
+
+    def running(self, crew: Crew) -> tuple[RunningTask, ...]:
+        """The tasks that run, the oldest first. Workers write nothing down for it."""
+        now = self._clock()
+        found: list[RunningTask] = []
+        for worker in (*crew.workers.copy(), *crew.abandoned.copy()):
+            began_at, task = worker.since, worker.current
+            if task is not None:
+                origin: Any = task._origin
+                label, ident = origin and origin.label, worker.thread.ident
+                found.append(RunningTask(label, worker.name, ident, began_at, now - began_at))
+        return tuple(sorted(found, key=lambda task: task.began_at))
 
     def statistics(self, crew: Crew) -> PoolStatistics:
         """The pool as of now."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from threadkit._pool._histogram import Histogram
 
-__all__ = ["PoolStatistics", "ShutdownReport", "SizeChange"]
+__all__ = ["PoolStatistics", "RunningTask", "ShutdownReport", "SizeChange"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,25 @@ class PoolStatistics:
     cpu_share: float
     throughput: float
     changes: tuple[SizeChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningTask:
+    """A task that runs.
+
+    Attributes:
+        label: The label it was submitted with.
+        worker: Name of the thread it runs on.
+        ident: That thread's identifier.
+        began_at: When it began, on the runtime's monotonic clock.
+        seconds: How long it has run.
+    """
+
+    label: str | None
+    worker: str
+    ident: int | None
+    began_at: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

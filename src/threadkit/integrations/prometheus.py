@@ -22,7 +22,7 @@ except ImportError as exc:
 from threadkit._cache import CacheStatistics
 from threadkit._components import ComponentManager, ComponentReport, ComponentState, ManagerReport
 from threadkit._failures import ErrorLog
-from threadkit._monitor import ResourceMonitor
+from threadkit._monitor import GovernorStatistics, ResourceMonitor
 from threadkit._pool import Histogram, PoolStatistics
 from threadkit._queues import MessageQueue, QueueStatistics
 
@@ -57,8 +57,8 @@ class ManagerCollector(Collector):
     Args:
         manager: Whose figures to tell.
         queues: Further queues to tell of, under their own names.
-        errors: An error log to tell of.
-        monitor: A resource monitor to tell of.
+        errors: An error log to tell of; None: the manager's.
+        monitor: A resource monitor to tell of; None: the manager's.
 
     Raises:
         ValueError: Two queues have the same name.
@@ -79,8 +79,8 @@ class ManagerCollector(Collector):
             if queue.name in self._queues or queue.name in manager.queues:
                 raise ValueError(f"queues must have names of their own, two are {queue.name!r}")
             self._queues[queue.name] = queue
-        self._errors = errors
-        self._monitor = monitor
+        self._errors = manager.errors if errors is None else errors
+        self._monitor = manager.monitor if monitor is None else monitor
 
     def describe(self) -> Collection[Metric]:
         """Every family without its samples, by which a registry knows a second collector."""
@@ -101,6 +101,8 @@ class ManagerCollector(Collector):
             _tell_errors(page, self._errors)
         if self._monitor is not None:
             _tell_monitor(page, self._monitor)
+        if self._manager.governor is not None:
+            _tell_governor(page, self._manager.governor.statistics())
         return page.families
 
 
@@ -157,6 +159,10 @@ _FAMILIES = (
     _Family("resource_limit", "gauge", "What there is of it.", ("metric",)),
     _Family("resource_level", "gauge", "0 is OK, 1 WARN, 2 CRITICAL.", ("metric",)),
     _Family("monitor_samples", "counter", "Samples taken."),
+    _Family("governor_level", "gauge", "0 is OK, 1 WARN, 2 CRITICAL."),
+    _Family("governor_frozen", "gauge", "1 while it changes nothing on purpose."),
+    _Family("governor_changes", "counter", "Sizes changed."),
+    _Family("governor_stale", "counter", "Samples too old to act upon."),
     _Family("monitor_errors", "counter", "Readings and listeners that raised.", ("kind",)),
 )
 
@@ -282,3 +288,10 @@ def _tell_monitor(page: _Page, monitor: ResourceMonitor) -> None:
     page.add("monitor_samples", now.samples)
     page.add("monitor_errors", now.read_errors, "read")
     page.add("monitor_errors", now.listener_errors, "listener")
+
+
+def _tell_governor(page: _Page, now: GovernorStatistics) -> None:
+    page.add("governor_level", now.level)
+    page.add("governor_frozen", now.frozen is not None)
+    page.add("governor_changes", now.changes)
+    page.add("governor_stale", now.stale)
