@@ -40,7 +40,7 @@ def error_of(future):
 
 def test_the_first_argument_by_place_is_the_most_workers_or_the_fewest(kind):
     pool = kind(3)
-    assert (pool._crew.min_workers if ours(kind) else pool._max_workers) == 3
+    assert (pool.statistics().min_workers if ours(kind) else pool._max_workers) == 3
     pool.shutdown()
 
 

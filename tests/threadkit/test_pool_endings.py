@@ -161,9 +161,9 @@ def test_submitting_while_the_interpreter_exits_is_refused_in_the_standard_words
         from threadkit import DynamicThreadPool
         pool = DynamicThreadPool(max_workers=1)
         exits = threading.Event()
-        crew = type(pool._crew)
-        begin_exit = crew.begin_exit
-        crew.begin_exit = lambda self: (begin_exit(self), exits.set())
+        ending = type(pool._crew.ending)
+        begin_exit = ending.begin_exit
+        ending.begin_exit = lambda self: (begin_exit(self), exits.set())
         def late():
             exits.wait(50)
             try:

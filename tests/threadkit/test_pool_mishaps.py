@@ -103,7 +103,7 @@ def test_an_emptied_queue_lets_the_producers_that_wait_try_again(gate):
         pool.submit(int)
         producer = in_thread(lambda: pool.submit(int).result(WAIT))
         queued_ticket(pool)
-        pool._crew._fail_all("on purpose")
+        pool._crew.fail_all("on purpose")
         gate.set()
         assert producer.result(WAIT) == 0
 

@@ -145,7 +145,7 @@ def test_betapool_reports_the_threads_it_has():
             for future in [pool.submit(lambda: alive.add(sim.get_ident())) for _ in range(20)]:
                 future.result()
             statistics = pool.statistics()
-            threads = [t for t in pool._crew.workers if t.thread.is_alive()]
+            threads = [t for t in pool._crew.roster.workers if t.thread.is_alive()]
             return len(alive) <= statistics.alive == len(threads)
 
     assert simulated(scenario)

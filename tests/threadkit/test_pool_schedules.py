@@ -529,7 +529,7 @@ def a_timed_out_task_gives_its_slot_back(sim):
 @scenario
 def timeout_against_nested_waiting(sim):
     """A task that is timed out while it waits for another of its pool does not stop it."""
-    with pool_of(sim, 1) as pool:
+    with pool_of(sim, 1, may_be_left=1) as pool:
 
         def outer():
             return pool.submit(sim.sleep, 2).result()  # in place, or by a lent worker
@@ -907,6 +907,267 @@ def statistics_while_things_change(sim):
         together(sim, look, submit)
         pool.shutdown()
         assert settle(pool).submitted == 3
+
+
+# -- its own workers end, wait for or pause the pool ------------------------------------------
+
+
+@scenario
+def shutdown_from_two_tasks_at_once(sim):
+    """Neither waits for the other, and what was queued is done when both have returned."""
+    ran, reports = [], []
+    with pool_of(sim, 2) as pool:
+        gate = sim.event()
+
+        def end():
+            assert gate.wait(1000)
+            reports.append(pool.shutdown())
+            assert ran == [1]
+
+        futures = [pool.submit(end), pool.submit(end)]
+        queued = pool.submit(ran.append, 1)
+        gate.set()
+        assert [outcome(future) for future in (*futures, queued)] == [None] * 3
+        assert [report.queued for report in reports] == [0, 0]
+
+
+@scenario
+def shutdown_from_the_callbacks_of_two_workers(sim):
+    """Done-callbacks that run on two workers at once may both shut the pool down."""
+    with pool_of(sim, 2) as pool:
+        ended = []
+        gate = sim.event()
+
+        def end(_):
+            pool.shutdown()
+            ended.append(True)
+
+        for _ in range(2):
+            pool.submit(gate.wait).add_done_callback(end)
+        gate.set()
+        sim.sleep(1)
+        assert ended == [True, True]
+
+
+@scenario
+def shutdown_from_the_only_worker_with_tasks_queued(sim):
+    """Another worker stands in for it, so that the queue is empty when shutdown returns."""
+    ran = []
+    with pool_of(sim, 1) as pool:
+        begun = sim.event()
+
+        def end():
+            assert begun.wait(1000)
+            report = pool.shutdown()
+            assert (ran, report.queued, report.finished) == ([1, 2], 0, True)
+            sim.sleep(1)  # it goes on; nobody may think that the pool is over
+
+        ending = pool.submit(end)
+        futures = [pool.submit(ran.append, n) for n in (1, 2)]
+        begun.set()
+        assert outcome(ending) is None
+        assert [outcome(future) for future in futures] == [None, None]
+
+
+@scenario
+def shutdown_from_a_task_and_from_outside(sim):
+    """The one outside waits for the task that does the same, not the other way round."""
+    with pool_of(sim, 2) as pool:
+        ending = pool.submit(pool.shutdown)
+
+        def outside():
+            pool.shutdown()
+            assert ending.done()
+
+        together(sim, outside, outside)
+
+
+@scenario
+def a_shutdown_does_not_wait_for_a_worker_given_up_meanwhile(sim):
+    """It returns when the timeout of the last task is over, not when that task ends."""
+    with pool_of(sim, 1, may_be_left=1) as pool:
+        stuck = pool.with_options(timeout=1, label="stuck").submit(sim.sleep, 50)
+        sim.sleep(0.5)
+        report = pool.shutdown()
+        assert sim.monotonic() < 50
+        assert report.running == ("stuck",)
+        assert not report.finished
+        assert outcome(stuck) == "TaskTimeout"
+
+
+@scenario
+def a_timeout_outside_a_run_in_place(sim):
+    """The worker of a task that waits for one it runs itself is given up when its time is over."""
+    with pool_of(sim, 1, may_be_left=1) as pool:
+
+        def outer():
+            return pool.submit(sim.sleep, 50).result()
+
+        future = pool.with_options(timeout=1).submit(outer)
+        behind = pool.submit(sim.monotonic)
+        assert outcome(future) == "TaskTimeout"
+        assert outcome(behind) < 40
+        sim.sleep(100)
+
+
+@scenario
+def a_timeout_inside_a_nested_wait(sim):
+    """Who waits for a task with a timeout hears of it in time, and goes on."""
+    with pool_of(sim, 1, may_be_left=1) as pool:
+
+        def outer():
+            inner = pool.with_options(timeout=1).submit(sim.sleep, 50)
+            return outcome(inner), sim.monotonic()
+
+        kind, at = outcome(pool.submit(outer))
+        assert kind == "TaskTimeout"
+        assert at < 40
+        sim.sleep(100)
+
+
+@scenario
+def a_timeout_inside_blocking(sim):
+    """What was lent for a task that is given up is taken back: the limit holds afterwards."""
+    most, now = [0], [0]
+    with pool_of(sim, 1, may_be_left=1) as pool:
+        gate = sim.event()
+
+        def stuck():
+            with pool.blocking():
+                assert gate.wait(1000)
+
+        assert outcome(pool.with_options(timeout=1).submit(stuck)) == "TaskTimeout"
+        sim.sleep(1)
+        assert pool.statistics().lent == 0
+
+        def count():
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            sim.sleep(1)
+            now[0] -= 1
+
+        for future in [pool.submit(count) for _ in range(3)]:
+            outcome(future)
+        assert most == [1]
+        gate.set()
+        sim.sleep(1)
+        assert pool.statistics().lent == 0
+
+
+@scenario
+def a_paused_queue_keeps_its_order_and_its_levels(sim):
+    """What comes while a pool is paused is taken by rank afterwards, not as it came."""
+    ran = []
+    with pool_of(sim, 1, levels=2, ageing=1e6) as pool:
+        outcome(pool.submit(int))
+        pool.pause()
+        low = pool.with_options(priority=1)
+        futures = [low.submit(ran.append, "low"), low.submit(ran.append, "lower")]
+        futures.append(pool.submit(ran.append, "high"))
+        sim.sleep(0.5)
+        assert pool.statistics().queued == (1, 2)
+        pool.resume()
+        for future in futures:
+            outcome(future)
+    assert ran == ["high", "low", "lower"]
+
+
+@scenario
+def a_worker_that_takes_a_task_just_when_a_pause_begins(sim):
+    """It puts it back where it was: before whatever came later."""
+    ran = []
+    with pool_of(sim, 1, levels=2, ageing=1e6) as pool:
+        low = pool.with_options(priority=1)
+        futures = []
+
+        def submit():
+            futures.extend(low.submit(ran.append, n) for n in range(2))
+
+        together(sim, submit, pool.pause)
+        sim.sleep(1)
+        begun = ran.copy()
+        futures.append(low.submit(ran.append, 2))
+        futures.append(pool.submit(ran.append, "high"))
+        sim.sleep(1)
+        assert ran == begun
+        pool.resume()
+        for future in futures:
+            outcome(future)
+    rest = [n for n in range(3) if n not in begun]
+    assert ran == [*begun, "high", *rest]
+
+
+@scenario
+def a_cancelling_shutdown_of_a_paused_pool(sim):
+    """Nothing that waited while the pool was paused is run."""
+    ran = []
+    with pool_of(sim, 2) as pool:
+        outcome(pool.submit(int))
+        pool.pause()
+        futures = [pool.submit(ran.append, n) for n in range(3)]
+        pool.shutdown(cancel_futures=True)
+        assert all(future.cancelled() for future in futures)
+    assert ran == []
+
+
+@scenario
+def a_nested_wait_in_a_paused_pool(sim):
+    """The task that is waited for does not begin before the pause is over."""
+    ran = []
+    with pool_of(sim, 1) as pool:
+        begun, paused = sim.event(), sim.event()
+
+        def outer():
+            begun.set()
+            assert paused.wait(1000)
+            return pool.submit(ran.append, "inner").result()
+
+        future = pool.submit(outer)
+        assert begun.wait(1000)
+        pool.pause()
+        paused.set()
+        sim.sleep(1)
+        assert ran == []
+        pool.resume()
+        assert outcome(future) is None
+    assert ran == ["inner"]
+
+
+@scenario
+def a_nested_wait_against_pauses(sim):
+    """Whenever a pause comes, the waiting task gets its result once it is over."""
+    with pool_of(sim, 2, 1) as pool:
+        future = pool.submit(deep, pool, 2)
+
+        def stutter():
+            for _ in range(2):
+                pool.pause()
+                pool.resume()
+
+        together(sim, stutter, lambda: pool.resize(1, 1))
+        assert outcome(future) == 2
+
+
+@scenario
+def a_task_cannot_wait_for_its_own_pool(sim):
+    """It would wait for itself: it is told so, in a task and in a callback."""
+    with pool_of(sim, 1) as pool:
+        told = []
+
+        def ask(*_):
+            for verb in (pool.drain, pool.wait_idle):
+                with pytest.raises(RuntimeError, match="the task would wait for itself"):
+                    verb()
+                told.append(verb)
+
+        gate = sim.event()
+        future = pool.submit(lambda: (gate.wait(1000), ask()))
+        future.add_done_callback(ask)
+        gate.set()
+        outcome(future)
+        assert pool.wait_idle(1000)
+        assert len(told) == 4
+        assert outcome(pool.submit(int, "3")) == 3  # drain() refused before it closed anything
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

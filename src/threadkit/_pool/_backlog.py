@@ -36,6 +36,9 @@ class Backlog(Protocol):
     def oldest(self) -> Future[Any] | None: ...
     def lowest(self, level: int, /) -> Future[Any] | None: ...
     def discard(self, future: Future[Any], /) -> bool: ...
+    def put_back(self, future: Future[Any], /) -> None:
+        """Return what was just taken to where it was. Not by two at a time."""
+        ...
 
 
 class PlainBacklog:
@@ -66,6 +69,9 @@ class PlainBacklog:
 
     def discard(self, future: Future[Any], /) -> bool:
         return _remove(self._tasks, future)
+
+    def put_back(self, future: Future[Any], /) -> None:
+        _put_back(self._tasks, future)
 
 
 class LevelBacklog:
@@ -124,6 +130,9 @@ class LevelBacklog:
     def discard(self, future: Future[Any], /) -> bool:
         return any(_remove(tasks, future) for tasks in self._levels)
 
+    def put_back(self, future: Future[Any], /) -> None:
+        _put_back(self._levels[options_of(future).level], future)
+
 
 def _head(tasks: deque[Future[Any]]) -> Future[Any] | None:
     try:
@@ -138,3 +147,11 @@ def _remove(tasks: deque[Future[Any]], future: Future[Any]) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _put_back(tasks: deque[Future[Any]], future: Future[Any]) -> None:
+    """To the left, but behind what was submitted earlier and put back by another worker."""
+    place = 0
+    while place < len(tasks) and tasks[place]._submitted_at < future._submitted_at:
+        place += 1
+    tasks.insert(place, future)

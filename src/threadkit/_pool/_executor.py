@@ -243,7 +243,7 @@ class DynamicThreadPool(_Submitter, Executor):
         check_settings(settings)
         crew = Crew(settings)
         super().__init__(crew.options)
-        weakref.finalize(self, crew.close).atexit = False
+        weakref.finalize(self, crew.ending.close).atexit = False
         if runtime is REAL:
             watch(crew)
 
@@ -311,7 +311,7 @@ class DynamicThreadPool(_Submitter, Executor):
         Raises:
             ValueError: The limits are out of range or cross.
         """
-        self._crew.resize(min_workers, max_workers)
+        self._crew.roster.resize(min_workers, max_workers)
 
     def adjust_pool_size(self, n: int) -> None:
         """Have `n` workers from now on (between the limits), until the policy says otherwise.
@@ -321,7 +321,7 @@ class DynamicThreadPool(_Submitter, Executor):
         """
         if n < 0:
             raise ValueError(f"n must be 0 or more, not {n!r}")
-        self._crew.want(n, f"adjust_pool_size({n})")
+        self._crew.roster.want(n, f"adjust_pool_size({n})")
 
     def check_and_adjust(self, queue_size: int | None = None) -> int:
         """Have the policy look now; how many workers it wants. The pool does it by itself, too.
@@ -330,7 +330,7 @@ class DynamicThreadPool(_Submitter, Executor):
             queue_size: What to tell the policy is queued; by default what is.
         """
         self._crew.supervisor.look(queue_size)
-        return self._crew.wanted
+        return self._crew.roster.wanted
 
     def subscribe(self, callback: Callable[[SizeChange], object]) -> Callable[[], None]:
         """Call `callback(change)` whenever the pool's size is to change; returns the undoing.
@@ -338,17 +338,17 @@ class DynamicThreadPool(_Submitter, Executor):
         It is called on the thread that changes the size, with no lock held; what it raises is
         logged.
         """
-        return self._crew.subscribe(callback)
+        return self._crew.roster.subscribe(callback)
 
     # -- pauses and the end -----------------------------------------------------------------
 
     def pause(self) -> None:
         """Let no task begin until `resume`. Running ones go on; submit goes on accepting."""
-        self._crew.pause()
+        self._crew.pauses.pause()
 
     def resume(self) -> None:
         """Undo `pause` and `drain`."""
-        self._crew.resume()
+        self._crew.pauses.resume()
 
     def drain(self, timeout: float | None = None) -> bool:
         """Refuse new tasks until `resume`, and wait until the accepted ones have ended.
@@ -356,7 +356,7 @@ class DynamicThreadPool(_Submitter, Executor):
         Blocks: at most `timeout` seconds; then the answer is False.
         """
         check_seconds("timeout", timeout)
-        return self._crew.drain(timeout)
+        return self._crew.pauses.drain(timeout)
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until nothing is queued or running.
@@ -364,7 +364,7 @@ class DynamicThreadPool(_Submitter, Executor):
         Blocks: at most `timeout` seconds; then the answer is False.
         """
         check_seconds("timeout", timeout)
-        return self._crew.wait_idle(timeout)
+        return self._crew.pauses.wait_idle(timeout)
 
     def shutdown(  # type: ignore[override] # pyright: ignore[reportIncompatibleMethodOverride]
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
@@ -383,7 +383,7 @@ class DynamicThreadPool(_Submitter, Executor):
             timeout: Seconds to wait at most; None for ever.
         """
         check_seconds("timeout", timeout)
-        return self._crew.shutdown(wait=wait, cancel_futures=cancel_futures, timeout=timeout)
+        return self._crew.ending.shutdown(wait=wait, cancel_futures=cancel_futures, timeout=timeout)
 
     def running(self) -> tuple[RunningTask, ...]:
         """The tasks that run now, those of abandoned workers too, the oldest first.
@@ -398,9 +398,9 @@ class DynamicThreadPool(_Submitter, Executor):
 
     def __repr__(self) -> str:
         crew = self._crew
-        state = "closed" if crew.closing else f"wants {crew.wanted}"
+        state = "closed" if crew.closing else f"wants {crew.roster.wanted}"
         return (
-            f"<DynamicThreadPool {crew.name}: {len(crew.workers)} workers ({state}), "
+            f"<DynamicThreadPool {crew.name}: {len(crew.roster.workers)} workers ({state}), "
             f"{len(crew.parked)} idle, {len(crew.backlog)} tasks queued>"
         )
 

@@ -113,18 +113,19 @@ class Ledger:
             total = self._totals_locked()
             counts = self._counts.copy()
             removed = self._removed
-            queued = crew.queued()
-        alive, parked = len(crew.workers), len(crew.parked)
+            queued = crew.backlog.sizes()
+        roster = crew.roster
+        alive, parked = len(roster.workers), len(crew.parked)
         ended = total.runs.count
         return PoolStatistics(
-            min_workers=crew.min_workers,
-            max_workers=crew.max_workers,
-            wanted=crew.wanted,
+            min_workers=roster.min_workers,
+            max_workers=roster.max_workers,
+            wanted=roster.wanted,
             alive=alive,
             busy=max(0, alive - parked),
             idle=min(alive, parked),
-            lent=crew.lent,
-            abandoned=len(crew.abandoned),
+            lent=roster.lent,
+            abandoned=len(roster.abandoned),
             queued=queued,
             running=total.waits.count - ended - total.late,
             submitted=total.waits.count + total.skipped + removed + sum(queued),

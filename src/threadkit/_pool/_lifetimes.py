@@ -36,7 +36,7 @@ def watch(crew: Crew) -> None:
     """Tell this crew about exit and forks."""
     _crews.add(crew)
     if _exiting.is_set():  # nobody would wait for its tasks any more
-        crew.begin_exit()
+        crew.ending.begin_exit()
 
 
 def _at_exit() -> None:
@@ -45,15 +45,15 @@ def _at_exit() -> None:
     crews = list(_crews)
     started = time.monotonic()
     for crew in crews:
-        crew.begin_exit()
+        crew.ending.begin_exit()
     for crew in crews:
-        crew.finish_exit(time.monotonic() - started)
+        crew.ending.finish_exit(time.monotonic() - started)
 
 
 def _after_in_child() -> None:
     fork_lock.release()
     for crew in list(_crews):
-        crew.start_anew()
+        crew.ending.start_anew()
 
 
 # The standard executor uses the same hook: it runs before the interpreter joins threads. Where

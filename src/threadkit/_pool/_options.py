@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from threadkit._failures import Failure, UnreadFailure
 from threadkit._futures import Future
-from threadkit._pool._worker import Worker, current_worker, run_here
+from threadkit._pool._worker import Worker, current_worker, run_inside
 
 if TYPE_CHECKING:
     from threadkit._pool._crew import Crew
@@ -66,9 +66,9 @@ class TaskOptions:
         """Start the clock of a task with a timeout; false for one that waited too long to run."""
         crew = self.crew
         if self.ttl is not None and crew.clock() - future._submitted_at > self.ttl:
-            return not crew.expire_claimed(future)
+            return not crew.deadlines.expire_claimed(future)
         if self.timeout is not None:
-            crew.supervisor.schedule(self.timeout, future, crew.time_out)
+            crew.supervisor.schedule(self.timeout, future, crew.deadlines.time_out)
         return True
 
     def cancelled(self, future: Future[Any], /) -> None:
@@ -80,32 +80,30 @@ class TaskOptions:
     def wait(self, future: Future[Any], timeout: float | None, /) -> None:
         """A worker of this pool waits for a task of this pool."""
         worker = cast("Worker", current_worker())
-        if timeout is not None or worker.depth >= MAX_DEPTH:
-            with self.crew.lending(worker):
-                future._wait_plainly(timeout)
-        else:
-            if self.crew.backlog.discard(future):
-                self.crew.intake.give_room()
-                _run_in_place(worker, future)
+        waits_to_the_end = timeout is None and self.timeout is None
+        if waits_to_the_end and len(worker.outer) < MAX_DEPTH and self._run_in_place(future):
             future._wait_plainly(None)
+            return
+        with self.crew.roster.lending(worker):
+            future._wait_plainly(timeout)
+
+    def _run_in_place(self, future: Future[Any]) -> bool:
+        """Run a task that still waits; whether it has begun, here or elsewhere."""
+        crew = self.crew
+        if not crew.backlog.discard(future):
+            return future._fn is None  # else a worker has it in hand, and may put it back
+        if crew.paused and crew.pauses.puts_back(future):
+            return False
+        crew.intake.give_room()
+        run_inside(future, cast("Worker", current_worker()).record, crew.clock)
+        return True
 
     def waited_upon(self) -> None:
         """Somebody calls wait() or as_completed(); a worker of the pool is replaced meanwhile."""
         worker = cast("Worker", current_worker())
         if not worker.lent:
-            self.crew.lend(worker)
+            self.crew.roster.lend(worker)
             worker.look_up()
-
-
-def _run_in_place(worker: Worker, future: Future[Any]) -> None:
-    outer = worker.current
-    worker.current = future
-    worker.depth += 1
-    try:
-        run_here(future, worker.record, worker.crew.clock)
-    finally:
-        worker.depth -= 1
-        worker.current = outer
 
 
 def options_of(future: Future[Any]) -> TaskOptions:

@@ -145,7 +145,7 @@ class Supervisor:
         crew = self._crew
         while True:
             self._armed.append(None)  # from here on no wake() is lost: look only now
-            if crew.closing and not crew.workers:
+            if crew.closing and not crew.roster.workers:
                 return
             self._sleep(self._delay())
             try:
@@ -211,10 +211,10 @@ class Supervisor:
             now = self._clock()
             asked, self._asked = self._asked, False
             decision = self._decide(now, queued)
-        before = crew.wanted
-        crew.want(decision.size, decision.reason)
-        self._plan_next_look(now, decision, useless=asked and crew.wanted == before)
-        crew.rearm()
+        before = crew.roster.wanted
+        crew.roster.want(decision.size, decision.reason)
+        self._plan_next_look(now, decision, useless=asked and crew.roster.wanted == before)
+        crew.roster.rearm()
 
     def _decide(self, now: float, queued: int | None) -> Decision:
         """The policy's answer; one that raises leaves the size as it is."""
@@ -226,12 +226,12 @@ class Supervisor:
             if not self._policy_failed:
                 self._policy_failed = True
                 logger.exception("%s: the sizing policy failed; the size stays", self._crew.name)
-            return Decision(self._crew.wanted, f"the policy failed: {exc!r}")
+            return Decision(self._crew.roster.wanted, f"the policy failed: {exc!r}")
 
     def _plan_next_look(self, now: float, decision: Decision, *, useless: bool) -> None:
         crew = self._crew
         interval = crew.settings.check_interval
-        if len(crew.workers) > crew.min_workers or len(crew.backlog):
+        if len(crew.roster.workers) > crew.roster.min_workers or len(crew.backlog):
             recheck = decision.recheck
             self._look_at = now + (interval if recheck is None else min(recheck, interval))
         else:
@@ -244,7 +244,8 @@ class Supervisor:
     def snapshot(self, now: float, queued: int | None = None) -> PoolSnapshot:
         """The pool as the policy sees it, since the last look."""
         crew = self._crew
-        workers = crew.workers.copy()
+        roster = crew.roster
+        workers = roster.workers.copy()
         idle = crew.parked.copy()
         busy = workers.difference(idle)
         backlog = len(crew.backlog)
@@ -256,12 +257,12 @@ class Supervisor:
         snapshot = PoolSnapshot(
             now=now,
             interval=now - self._looked_at,
-            min_workers=crew.min_workers,
-            max_workers=crew.max_workers,
+            min_workers=roster.min_workers,
+            max_workers=roster.max_workers,
             idle_timeout=crew.settings.idle_timeout,
             workers=len(workers),
             busy=len(busy),
-            blocked=min(crew.lent, len(busy)),
+            blocked=min(roster.lent, len(busy)),
             queued=backlog if queued is None else queued,
             oldest_wait=max(0.0, now - oldest._submitted_at) if oldest is not None else 0.0,
             arrivals=arrivals - last.arrivals,

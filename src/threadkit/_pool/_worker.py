@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from threadkit._pool._crew import Crew
     from threadkit._pool._options import TaskOptions
 
-__all__ = ["Task", "Worker", "current_task", "current_worker", "run_here"]
+__all__ = ["Task", "Worker", "current_task", "current_worker", "own_worker", "run_inside"]
 
 logger = logging.getLogger("threadkit.pool")
 
@@ -32,9 +33,9 @@ class Worker:
         "abandoned",
         "crew",
         "current",
-        "depth",
         "lent",
         "name",
+        "outer",
         "record",
         "replaced",
         "since",
@@ -53,13 +54,18 @@ class Worker:
         self.sleep = lock.acquire
         self.wake = lock.release
         self.record = Record(crew.runtime)
-        self.current: Future[Any] | None = None
+        self.current: Future[Any] | None = None  # the innermost
+        # Tasks that wait for one that runs in place of their wait, the outermost first.
+        self.outer: list[Future[Any] | None] = []
         self.since = crew.clock()  # when the present task began, or the worker was parked
         self.abandoned = False  # written under the crew's lock
         self.lent = 0  # how many extra workers stand in for this one
         self.replaced = False  # perhaps lent or abandoned: ask the crew when the task is over
-        self.depth = 0  # tasks that run in place of a wait, one inside the other
         self.thread = crew.runtime.thread(_live, name=name, args=(self,), daemon=True)
+
+    def tasks(self) -> list[Future[Any]]:
+        """The tasks that have begun here and not ended, seen from anywhere."""
+        return [task for task in (*self.outer, self.current) if task is not None]
 
     def look_up(self) -> None:
         """Have the loop ask the crew, once the present task is over, whether to go on."""
@@ -74,19 +80,30 @@ def current_worker() -> Worker | None:
     return getattr(here, "worker", None)
 
 
+def own_worker(crew: Crew) -> Worker | None:
+    """The worker whose thread this is, if it is one of the crew's."""
+    worker = current_worker()
+    return worker if worker is not None and worker.crew is crew else None
+
+
 def _live(me: Worker) -> None:
     """A worker thread from its birth to its end."""
     crew = me.crew
     here.worker = me
+    # To the interpreter, which would wait for others, a worker is a daemon. To the threads that
+    # its tasks start, which inherit this, it is none: they are not cut off at exit. There is no
+    # public word for it.
+    threading.current_thread()._daemonic = False  # type: ignore[attr-defined]
     me.record.begin()
     try:
         if crew.initialize():
             _work(crew, me)
     except BaseException as exc:
         logger.critical("%s died", me.name, exc_info=exc)
+        crew.fail_begun(me.tasks(), f"{me.name} died")
     finally:
-        here.worker = None
-        crew.left(me)
+        crew.roster.left(me)
+        here.worker = None  # last: a finalizer that shuts the pool down must not wait for me
 
 
 def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
@@ -111,9 +128,12 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                 return
             now = clock()
             continue
-        if crew.paused:
-            crew.hold(future)
+        if crew.paused and crew.pauses.puts_back(future):
+            del future
+            if not _rest(crew, me, now):
+                return
             now = clock()
+            continue
         me.current = future  # before the claim, which may start the clock of a timeout
         fn = future._fn
         future._fn = None
@@ -135,6 +155,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
             started, now = now, clock()
             if not _fail(future, exc, record, now - started):
                 me.look_up()
+                fold_at = now
         else:
             started, now = now, clock()
             if future._cond is None:
@@ -144,6 +165,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                     _tell(future)  # type: ignore[unreachable]
             elif not _finish(future, value, record, now - started):
                 me.look_up()
+                fold_at = now
         # Until the next task comes, nothing of this one may stay alive here.
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
         if blank:
@@ -151,7 +173,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
             run_blank = blank.run
         if now >= fold_at:
             fold_at = record.fold(now)
-            if (crew.surplus and crew.retires(me)) or (me.replaced and not crew.returns(me)):
+            if _leaves(crew, me):
                 return
 
 
@@ -168,16 +190,23 @@ def _rest(crew: Crew, me: Worker, now: float) -> bool:
     """
     if crew.closing and not crew.ready():
         return False
-    if (crew.surplus and crew.retires(me)) or (me.replaced and not crew.returns(me)):
+    if _leaves(crew, me):
         return False
     me.since = now
     crew.parked.append(me)
     if crew.ready() or crew.surplus or crew.closing:
-        crew.wake_one()
-    if crew.idle_waiters:
-        crew.tell_if_idle()
+        crew.wake_last()
+    if crew.pauses.waiting:
+        crew.pauses.look()
     me.sleep()
     return True
+
+
+def _leaves(crew: Crew, me: Worker) -> bool:
+    """Whether this worker, between two tasks, is one too many or has been replaced."""
+    if crew.surplus and crew.roster.retires(me):
+        return True
+    return me.replaced and not crew.roster.returns(me)
 
 
 def _finish(future: Future[Any], value: Any, record: Record, seconds: float) -> bool:
@@ -223,23 +252,53 @@ def _story_of(future: Future[Any], exc: BaseException) -> Failure | UnreadFailur
     return story
 
 
-def run_here(future: Future[Any], record: Record, clock: Callable[[], float]) -> None:
-    """Run a task that was taken from the backlog on the calling thread, as a worker would."""
+def run_inside(future: Future[Any], record: Record, clock: Callable[[], float]) -> None:
+    """Run a task on the calling thread, as a worker would.
+
+    In the middle of another task (whose worker waits for this one, or finds no room for it), or
+    on a thread that belongs to no pool. There Ctrl-C ends the task and goes on to the caller.
+    """
     fn = future._fn
     future._fn = None
-    if future._cond is not None and not future._claim():
-        record.skipped += 1
-        return
-    args, context = future._args, future._context
-    future._args = future._context = None
-    started = clock()
-    record.waits.append(started - future._submitted_at)
+    with _innermost(future):  # before the claim, which may start the clock of a timeout
+        if future._cond is not None and not future._claim():
+            record.skipped += 1
+            return
+        args, context = future._args, future._context
+        future._args = future._context = None
+        started = clock()
+        record.waits.append(started - future._submitted_at)
+        try:
+            value = (Context() if context is None else context).run(fn, *args)  # type: ignore[arg-type, misc]
+        except BaseException as exc:
+            in_time = _fail(future, exc, record, clock() - started)
+            if isinstance(exc, KeyboardInterrupt) and current_worker() is None:
+                raise
+        else:
+            in_time = _finish(future, value, record, clock() - started)
+    worker = current_worker()
+    if worker is not None and not in_time:
+        worker.look_up()
+
+
+@contextmanager
+def _innermost(future: Future[Any]) -> Generator[None]:
+    """Meanwhile, this is the task that runs on the calling thread, and others are around it."""
+    worker = current_worker()
+    outer = getattr(here, "task", None)
+    if worker is None:
+        here.task = future
+    else:  # at every step each task is in one place at least, for those who look from elsewhere
+        worker.outer.append(worker.current)
+        worker.current = future
     try:
-        value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
-    except BaseException as exc:  # noqa: BLE001 - it is the task's result
-        _fail(future, exc, record, clock() - started)
-    else:
-        _finish(future, value, record, clock() - started)
+        yield
+    finally:
+        if worker is None:
+            here.task = outer
+        else:
+            worker.current = worker.outer[-1]
+            worker.outer.pop()
 
 
 # -- what a task may ask about itself -------------------------------------------------------
@@ -306,12 +365,10 @@ def current_task() -> Task:
     Thread safety: each thread gets its own.
     """
     worker = current_worker()
-    return Task(None if worker is None else worker.current)
+    return Task(getattr(here, "task", None) if worker is None else worker.current)
 
 
 def blocking(crew: Crew) -> AbstractContextManager[None]:
     """Say that the calling task waits: another worker stands in meanwhile."""
-    worker = current_worker()
-    if worker is None or worker.crew is not crew:
-        return nullcontext()
-    return crew.lending(worker)
+    worker = own_worker(crew)
+    return nullcontext() if worker is None else crew.roster.lending(worker)
