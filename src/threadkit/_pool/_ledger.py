@@ -99,7 +99,7 @@ class Ledger:
         """The tasks that run, the oldest first. Workers write nothing down for it."""
         now = self._clock()
         found: list[RunningTask] = []
-        for worker in (*crew.workers.copy(), *crew.abandoned.copy()):
+        for worker in (*crew.roster.workers.copy(), *crew.roster.abandoned.copy()):
             began_at, task = worker.since, worker.current
             if task is not None:
                 origin: Any = task._origin
