@@ -222,6 +222,11 @@ class LiveBot:
         """Everything there is to see, for pages: built at most ten times a second."""
         return self._viewer.view()
 
+    @property
+    def queues(self) -> tuple[MessageQueue[Entry], ...]:
+        """The two queues on the way: before the processing pool, and before the voice."""
+        return self._messages, self.speaking.texts
+
     # -- where the feed ends and the pipeline begins ----------------------------------------
 
     def _receive(self, event: Event) -> None:

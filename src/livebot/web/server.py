@@ -160,6 +160,7 @@ class _Run:
         config = uvicorn.Config(
             site,
             loop="asyncio",
+            interface="asgi3",
             log_config=None,
             access_log=False,
             proxy_headers=False,

@@ -8,7 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from livebot.app import LiveBot
-from livebot.web import api
+from livebot.web import api, figures
+from livebot.web.overlay import Overlay
 from livebot.web.security import Access, Gate, Refusals
 
 __all__ = ["BotSite"]
@@ -29,6 +30,9 @@ class BotSite:
         self.refusals = Refusals()
         # Without FastAPI's pages about the API: they load their scripts from elsewhere.
         app = FastAPI(title="livebot", docs_url=None, redoc_url=None, openapi_url="/api/openapi")
+        self._overlay = Overlay(bot.view, self.refusals)
+        figures.mount(app, bot, self.refusals.statistics)
+        self._overlay.mount(app)
         api.mount(app, bot, access, self.refusals)
         if with_dashboard and importlib.util.find_spec("livebot.web.dashboard") is not None:
             dashboard = importlib.import_module("livebot.web.dashboard")  # a second or two
@@ -39,4 +43,5 @@ class BotSite:
         await self._gate(scope, receive, send)
 
     def hang_up(self) -> None:
-        """Nothing goes on for ever yet."""
+        """End the streams to overlays, which would go on for ever."""
+        self._overlay.hang_up()
