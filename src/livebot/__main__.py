@@ -224,6 +224,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from livebot import check  # noqa: PLC0415 - see the module's docstring
     from livebot.config import Settings, load  # noqa: PLC0415
     from livebot.sources import Endpoint, EndpointCommand  # noqa: PLC0415
+    from livebot.speech import engines_for  # noqa: PLC0415
 
     settings = load(arguments.config) if arguments.config else Settings()
     feed, model = settings.feed, settings.model
@@ -232,9 +233,11 @@ def _check(arguments: argparse.Namespace) -> int:
         device=settings.voice.device,
         wav=arguments.wav,
         feed=EndpointCommand(feed.command)() if feed.command else endpoint,
+        kind=feed.kind,
         model_url=model.base_url if model.model else None,
         model_key=model.api_key().get_secret_value(),
         model=model.model,
+        engines=engines_for(settings.voice),
     )
     works = True
     for finding in check.checks(plan):

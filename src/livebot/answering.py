@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from livebot.config import ModelSettings, Settings
@@ -11,6 +11,7 @@ from livebot.ledger import Entry, Ledger, Stage
 from livebot.messages import Chat
 from livebot.moderation import Moderator, Outcome, Rules, Verdict
 from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
+from livebot.stages import Guard
 from threadkit import REAL, DynamicThreadPool, ErrorLog, QueueClosed, Rejected, Runtime
 
 __all__ = ["Answering"]
@@ -31,6 +32,8 @@ class Answering:
         ledger: Counts what becomes of each event.
         errors: Where failures are recorded.
         model_pool: Has the model's answers written.
+        guard: Watches a piece of work that could get stuck.
+        expect: Told which sentences are likely to be said, when the templates are new.
         say: Takes an entry, once something stands in its `sentences`, and its priority.
         runtime: Where clock, locks and threads come from.
 
@@ -45,13 +48,17 @@ class Answering:
         ledger: Ledger,
         errors: ErrorLog,
         model_pool: DynamicThreadPool,
+        guard: Guard,
+        expect: Callable[[Sequence[str]], object],
         say: Callable[[Entry, int], None],
         runtime: Runtime = REAL,
     ) -> None:
         self._ledger = ledger
         self._errors = errors
         self._pool = model_pool
+        self._guard = guard
         self._say = say
+        self._expect = expect
         self._runtime = runtime
         self.moderator = Moderator(_rules(settings), announce=self._judged, runtime=runtime)
         self.templates = TemplateWriter(settings.replies)
@@ -78,7 +85,8 @@ class Answering:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
         self.moderator.update(_rules(settings))
-        self.templates.update(settings.replies)
+        if self.templates.update(settings.replies):
+            self._expect(self.templates.foreseen())
         if settings.model != self._model_settings:
             self._cut_off()
             self._model_settings = settings.model
@@ -87,6 +95,7 @@ class Answering:
     def start(self, ctx: object = None, /) -> None:
         """Answer; after a restart, with the model anew."""
         del ctx
+        self._expect(self.templates.foreseen())
         if self._stopped:
             self._stopped = False
             self.model = self._model_writer(self._model_settings)
@@ -111,7 +120,8 @@ class Answering:
         """On a processing worker: decides whether to answer. A held combo is announced later."""
         self._ledger.move(entry, Stage.PROCESSING)
         try:
-            verdict = self.moderator.consider(entry.event, entry)
+            with self._guard(f"looking at {entry.event.kind} {entry.event.id}"):
+                verdict = self.moderator.consider(entry.event, entry)
         except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
             self._failed(entry, exc)
             return
@@ -156,6 +166,10 @@ class Answering:
 
     def _converse(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
         """On a model worker: sentences go to the voice while the rest is being written."""
+        with self._guard(f"asking the model about {entry.event.kind} {entry.event.id}"):
+            self._write_answer(model, entry, verdict)
+
+    def _write_answer(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
         spoken = entry.sentences
         queued = False
         try:

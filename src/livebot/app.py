@@ -20,15 +20,14 @@ from livebot.ledger import Entry, Ledger, LedgerStatistics
 from livebot.messages import Event
 from livebot.playback import PlayerStatistics
 from livebot.replies import ModelStatistics
+from livebot.resources import Resources
 from livebot.sources import (
-    BarrageGrabSource,
-    DouyinLiveSource,
-    DouyinSource,
+    SOURCES,
     Endpoint,
     FeedState,
     SourceStatistics,
 )
-from livebot.speaking import Speaking
+from livebot.speaking import Speaking, weigh_audio
 from livebot.speech import SpeechStatistics
 from livebot.stages import AsyncMessageHandler, MessageHandler
 from livebot.view import View
@@ -112,10 +111,26 @@ class LiveBot:
             runtime=runtime,
         )
         pools = self._pools(settings)
-        shared: dict[str, Any] = {"ledger": self._ledger, "errors": self.errors, "runtime": runtime}
-        self.speaking = Speaking(settings, pool=pools["tts"], wav=wav, **shared)
+        audio = self.manager.cache("audio", maxsize=settings.voice.cache_bytes, weigher=weigh_audio)
+        self.resources = Resources(
+            pools=pools,
+            caches={"audio": audio},
+            stall=max(_STALL, settings.model.timeout + _GRACE),
+            runtime=runtime,
+        )
+        shared: dict[str, Any] = {
+            "ledger": self._ledger,
+            "errors": self.errors,
+            "guard": self.resources.watchdog.guard,
+            "runtime": runtime,
+        }
+        self.speaking = Speaking(settings, pool=pools["tts"], cache=audio, wav=wav, **shared)
         self.answering = Answering(
-            settings, model_pool=pools["model"], say=self.speaking.say, **shared
+            settings,
+            model_pool=pools["model"],
+            expect=self.speaking.prefetch,
+            say=self.speaking.say,
+            **shared,
         )
         make_handler = _HANDLERS[settings.pipeline.handler]
         handler = make_handler(
@@ -143,6 +158,8 @@ class LiveBot:
             errors=self.errors,
             messages=self._messages,
             controls=self.controls,
+            monitor=self.resources.monitor,
+            watches=self.resources.watches,
             runtime=runtime,
         )
         self.history = self._viewer.history
@@ -154,7 +171,9 @@ class LiveBot:
         voices, parallel = settings.voice.workers, settings.model.parallel
         workers = settings.pipeline.processing_workers
         return {
-            "tts": self.manager.pool("tts", max_workers=voices, needs=["speech"], **shared),
+            "tts": self.manager.pool(
+                "tts", max_workers=voices, levels=2, needs=["speech"], **shared
+            ),
             "model": self.manager.pool(
                 "model", max_workers=parallel, needs=["combos"], queue_limit=parallel,
                 overflow="reject", **shared,
@@ -171,6 +190,7 @@ class LiveBot:
         # Without these there is no bot. Every other part may stay away, and the voice goes on.
         vital: dict[str, Any] = {"essential": True, "backoff": _SOON}
         add("errors", _Errors(self.errors))
+        add("resources", self.resources, needs=["errors"], backoff=_SOON)
         add("player", speaking.player, needs=["errors"], **vital)
         add("speech", speaking.speech, needs=["player"], **vital)
         add("voice", speaking.voice, needs=["tts"], **vital)
@@ -260,6 +280,9 @@ class LiveBot:
 _SOON = Backoff(initial=0.1, longest=5.0)
 _PATIENT = Intensity(restarts=10, per=60.0)
 
+_STALL = 30.0  # seconds without a sign of life; an engine may take twenty to start
+_GRACE = 5.0  # seconds beyond the model's own timeout
+
 _HANDLERS: dict[str, type[MessageHandler | AsyncMessageHandler]] = {
     "threads": MessageHandler,
     "asyncio": AsyncMessageHandler,
@@ -300,13 +323,5 @@ def _source(
     runtime: Runtime,
 ) -> Feed:
     """The reader of the feed. A callable says its own headers."""
-    made_by: dict[str, Callable[..., Any]] = {
-        "douyin": DouyinSource,
-        "barrage_grab": BarrageGrabSource,
-        "douyin_live": DouyinLiveSource,
-    }
     headers = feed.headers if isinstance(url, str) else None
-    source: Feed = made_by[feed.kind](
-        url, headers=headers, emit=emit, on_state=on_state, runtime=runtime
-    )
-    return source
+    return SOURCES[feed.kind](url, headers=headers, emit=emit, on_state=on_state, runtime=runtime)

@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
+from livebot.config import VoiceSettings
 from livebot.playback import (
     AudioPlayer,
     PortAudioSink,
@@ -21,14 +23,23 @@ from livebot.playback import (
     WavSink,
     output_devices,
 )
-from livebot.sources import DouyinSource, Endpoint, FeedState
-from livebot.speech import Engine, EspeakEngine, Pyttsx3Process, Speech, SpeechError, SpeechService
+from livebot.sources import SOURCES, Endpoint, FeedState
+from livebot.speech import Engine, Speech, SpeechError, SpeechService, engines_for
 
 __all__ = ["Finding", "Plan", "checks"]
 
 _TIMEOUT = 10.0  # seconds any one check waits for something to happen
 _SENTENCE = "你好，欢迎来到直播间。"
 _SAMPLE_RATE = 22050
+
+
+_BOTH = "pip install 'threadkit[livebot]' brings pyttsx3 and espeak-ng with its voices"
+_MEND_ENGINE = {
+    "pyttsx3": _BOTH,
+    "espeak": _BOTH,
+    "piper": "pip install 'threadkit[piper]', and put NAME.onnx and NAME.onnx.json of a voice into "
+    "voice.piper_folder",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Plan:
         device: The sound device, None for the system's default.
         wav: A file to play into, instead of a device.
         feed: Where the room is, None to leave it out.
+        kind: What is there: the room itself or a relay, as in the settings.
         model_url: Base address of an OpenAI-compatible endpoint, None to leave it out.
         model_key: Its key.
         model: The model's name.
@@ -69,11 +81,12 @@ class Plan:
     device: int | str | None = None
     wav: Path | None = None
     feed: Endpoint | None = None
+    kind: str = "douyin"
     model_url: str | None = None
     model_key: str | None = None
     model: str = ""
     engines: Mapping[str, Callable[[], Engine]] = field(
-        default_factory=lambda: {"pyttsx3": Pyttsx3Process, "espeak-ng": EspeakEngine}
+        default_factory=lambda: engines_for(VoiceSettings())
     )
 
 
@@ -90,7 +103,7 @@ def checks(plan: Plan) -> Iterator[Finding]:
     if plan.model_url:
         yield _model(plan.model_url, plan.model_key, plan.model)
     if plan.feed:
-        yield _feed(plan.feed)
+        yield _feed(plan.feed, plan.kind)
 
 
 def _devices() -> Finding:
@@ -125,7 +138,7 @@ def _engine(name: str, make: Callable[[], Engine]) -> Iterator[Finding]:
             f"engine {name}",
             works=False,
             facts=str(error),
-            mend="pip install 'threadkit[livebot]' brings pyttsx3 and espeak-ng with its voices",
+            mend=_MEND_ENGINE.get(name, ""),
         )
     finally:
         engine.close()
@@ -199,7 +212,7 @@ def _model(url: str, key: str | None, model: str) -> Finding:
     except urllib.error.HTTPError as exc:
         mend = "check the API key" if exc.code in (401, 403) else "check the base address"
         return Finding(name, works=False, facts=f"{address} answers {exc.code}", mend=mend)
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, HTTPException, RecursionError) as exc:
         return Finding(name, works=False, facts=str(exc), mend=f"is a server running at {url}?")
     if model and known and model not in known:
         facts = f"{url} does not know {model!r}"
@@ -215,10 +228,10 @@ def _model_names(answer: Any) -> Sequence[str]:
         return []
 
 
-def _feed(endpoint: Endpoint) -> Finding:
+def _feed(endpoint: Endpoint, kind: str) -> Finding:
     """Whether the room can be reached and an event comes."""
     news: queue.SimpleQueue[tuple[FeedState | None, str]] = queue.SimpleQueue()
-    source = DouyinSource(
+    source = SOURCES[kind](
         lambda: endpoint,
         emit=lambda event: news.put((None, type(event).__name__.lower())),
         on_state=lambda state, sentence: news.put((state, sentence)),

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomlkit
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from typing_extensions import Self
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -110,6 +119,10 @@ class PipelineSettings(_Frozen):
 class VoiceSettings(_Frozen):
     """How sentences become sound. Fixed while the bot runs."""
 
+    engine: Literal["pyttsx3", "espeak", "piper"] = "pyttsx3"
+    """Who speaks. When it fails for good, espeak does (or pyttsx3 in its place), and says so."""
+    piper_folder: Path | None = None
+    """Where Piper's voices are, NAME.onnx and NAME.onnx.json; needed for the engine "piper"."""
     workers: int = Field(default=2, ge=1)
     """Synthesis threads, each with a worker process to use."""
     lookahead: int = Field(default=2, ge=1)
@@ -130,6 +143,12 @@ class VoiceSettings(_Frozen):
     """Where synthesised audio is kept between runs; None keeps it in memory only."""
     cache_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """Bytes of audio kept in memory; four times as many on disk."""
+
+    @model_validator(mode="after")
+    def _voices_of_piper(self) -> Self:
+        if self.engine == "piper" and self.piper_folder is None:
+            raise ValueError("piper_folder must say where the voices are when engine is 'piper'")
+        return self
 
 
 def _templates(*placeholders: str) -> AfterValidator:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from livebot.config import Settings
+from livebot.config import Settings, VoiceSettings
 from livebot.ledger import Entry, Ledger, Stage
 from livebot.playback import AudioPlayer, Pace, Utterance
-from livebot.speech import SpeechError, SpeechService
-from livebot.stages import VoiceStage
+from livebot.speech import SpeechError, SpeechService, engines_for
+from livebot.stages import Guard, VoiceStage
 from threadkit import (
     REAL,
     DynamicThreadPool,
@@ -24,7 +26,7 @@ from threadkit import (
     TTLCache,
 )
 
-__all__ = ["Speaking"]
+__all__ = ["Speaking", "weigh_audio"]
 
 logger = logging.getLogger("livebot")
 
@@ -32,6 +34,7 @@ logger = logging.getLogger("livebot")
 # retry and the start of two workers.
 _PATIENCE = 90.0
 
+_IDLE = 1  # level of the pool's tasks that can wait
 _FASTEST = 450  # words a minute; espeak's own limit
 
 
@@ -48,6 +51,8 @@ class Speaking:
         ledger: Counts what becomes of each event.
         errors: Where failures are recorded.
         pool: Has the sentences synthesised.
+        cache: Where audio is kept, in bytes.
+        guard: Watches a piece of work that could get stuck.
         wav: A file to speak into, in real time; None means the sound device.
         runtime: Where clock, locks and threads come from.
     """
@@ -59,6 +64,8 @@ class Speaking:
         ledger: Ledger,
         errors: ErrorLog,
         pool: DynamicThreadPool,
+        cache: TTLCache[Any, bytes],
+        guard: Guard,
         wav: Path | None = None,
         runtime: Runtime = REAL,
     ) -> None:
@@ -66,6 +73,7 @@ class Speaking:
         self._ledger = ledger
         self._errors = errors
         self._pool = pool
+        self._guard = guard
         self.texts: MessageQueue[Entry] = MessageQueue(
             maxsize=pipeline.text_queue_size,
             overflow="drop_lowest",
@@ -78,9 +86,15 @@ class Speaking:
         self._hurry = voice.hurry
         self.set_rate(voice.rate)
         self.heard: Utterance | None = None  # replaced whole, by the player's thread
-        self.cache = _audio_cache(settings)
+        self.cache = _with_files(cache, settings.voice)
+        engine, *fallbacks = engines_for(voice).values()
         self.speech = SpeechService(
-            self.cache, workers=voice.workers, rate=lambda: self.rate, runtime=runtime
+            self.cache,
+            engine=engine,
+            fallbacks=fallbacks,
+            workers=voice.workers,
+            rate=lambda: self.rate,
+            runtime=runtime,
         )
         self.player = AudioPlayer(
             wav=wav,
@@ -129,6 +143,17 @@ class Speaking:
         except QueueClosed:
             self._ledger.drop(entry, "stopping")
 
+    def prefetch(self, sentences: Iterable[str]) -> None:
+        """Have sentences synthesised that are likely to be said, while no other waits to be."""
+        idle = self._pool.with_options(priority=_IDLE, label="prefetch")
+        for sentence in sentences:
+            with contextlib.suppress(PoolClosed):
+                idle.submit(self._prefetch, sentence)
+
+    def _prefetch(self, sentence: str) -> None:
+        if self.speech.prefetch([sentence]) == 0:
+            logger.info("not prepared: %s", sentence)
+
     def _speak(self, number: int, entry: Entry, sentence: str) -> None:
         """On the voice thread: has the next sentence synthesised. Never raises."""
         try:
@@ -144,7 +169,8 @@ class Speaking:
     def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
         """On a speech worker. Whatever happens, the number is played or given up."""
         try:
-            speech = self.speech.synthesize(sentence)
+            with self._guard(f"speaking {sentence}"):
+                speech = self.speech.synthesize(sentence)
         except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
             self._failed(number, entry, sentence, exc)
             return
@@ -182,12 +208,12 @@ class Speaking:
         self.voice.next()
 
 
-def _audio_cache(settings: Settings) -> Any:
-    voice = settings.voice
-    memory: TTLCache[Any, bytes] = TTLCache(
-        maxsize=voice.cache_bytes, weigher=lambda _key, audio: len(audio), name="audio"
-    )
+def weigh_audio(_key: str, audio: bytes) -> int:
+    """What a sentence costs the cache: its bytes."""
+    return len(audio)
+
+
+def _with_files(memory: TTLCache[Any, bytes], voice: VoiceSettings) -> Any:
     if voice.cache_directory is None:
         return memory
-    directory = Path(voice.cache_directory)
-    return TieredCache(memory, FileTier(directory, max_bytes=4 * voice.cache_bytes))
+    return TieredCache(memory, FileTier(voice.cache_directory, max_bytes=4 * voice.cache_bytes))

@@ -40,6 +40,9 @@ def live(tmp_path):
     return make
 
 
+NOTHING_FORESEEN = {kind: [] for kind in ("member", "follow", "share", "fansclub")}
+
+
 def books(bot):
     seen = bot.snapshot().ledger
     assert seen.received == seen.spoken + seen.pending + sum(seen.dropped.values())
@@ -98,15 +101,17 @@ def test_more_than_can_be_spoken_is_shed_with_its_reason(live):
 def test_a_repeated_sentence_comes_from_the_cache(live):
     namesakes = [User(id="1", name="甲"), User(id="2", name="甲")]
     same = [(0.0, Member(id=user.id, user=user)) for user in namesakes]
-    bot, _ = live(same, voice={"workers": 1})
+    bot, _ = live(same, voice={"workers": 1}, replies=NOTHING_FORESEEN | {"member": ["欢迎{name}"]})
     assert bot.run() == 0
     speech = bot.snapshot().speech
-    assert (books(bot).spoken, speech.synthesized, speech.cached) == (2, 1, 1)
+    one_foreseen = 1
+    assert (books(bot).spoken, speech.synthesized - one_foreseen, speech.cached) == (2, 1, 1)
 
 
 def test_a_cache_on_disk_serves_the_next_run(live, tmp_path):
     for expected in ((1, 0), (0, 1)):
-        bot, _ = live(room("你好"), voice={"cache_directory": str(tmp_path / "cache")})
+        voice = {"cache_directory": str(tmp_path / "cache")}
+        bot, _ = live(room("你好"), voice=voice, replies=NOTHING_FORESEEN)
         assert bot.run() == 0
         speech = bot.snapshot().speech
         assert (speech.synthesized, speech.cached) == expected
@@ -323,3 +328,57 @@ def test_every_part_can_be_restarted_while_the_room_is_spoken(live):
     assert seen.spoken >= len(events) - 6, seen
     generations = {row.name: row.generation for row in bot.manager.report().components}
     assert all(generations[part] == 2 for part in PARTS), generations
+
+
+def test_sentences_of_fixed_words_are_ready_before_anybody_comes(live, monkeypatch):
+    replies = NOTHING_FORESEEN | {"follow": ["欢迎来到直播间"], "member": ["你好{name}"]}
+    bot, _ = live([(600.0, chat(1, "你好"))], replies=replies)
+    changed = Settings.model_validate({"replies": {**replies, "share": ["谢谢你的分享"]}})
+    prefetch, prepared = bot.speaking.speech.prefetch, []
+
+    def note(sentences):
+        prepared.append((*sentences, prefetch(sentences)))
+        if len(prepared) == 2:
+            bot.update(changed)
+        if len(prepared) == 5:
+            bot.manager.request_stop()
+
+    monkeypatch.setattr(bot.speaking.speech, "prefetch", note)
+    assert bot.run() == 0
+    first = [("你好有人", 1), ("欢迎来到直播间", 1)]
+    assert sorted(prepared[:2]) == first
+    assert sorted(prepared[2:]) == [*first, ("谢谢你的分享", 1)]
+
+
+@pytest.mark.parametrize("engine", ["pyttsx3", "espeak"])
+def test_the_engine_of_the_settings_speaks(live, engine):
+    bot, _ = live(room("你好"), voice={"engine": engine})
+    assert bot.run() == 0
+    assert books(bot).spoken == 1
+    assert bot.snapshot().speech.engine.startswith(engine)
+
+
+def test_another_engine_speaks_when_that_of_the_settings_cannot(live, tmp_path, caplog):
+    bot, _ = live(
+        room(*(f"第{n}句" for n in range(5))),
+        voice={"engine": "piper", "piper_folder": str(tmp_path / "no such folder")},
+    )
+    assert bot.run() == 0
+    assert books(bot).spoken == 5
+    seen = bot.snapshot().speech
+    assert (seen.engine, seen.given_up) == (
+        "espeak-ng",
+        {"piper": "engine error: it has no voices at all"},
+    )
+    [line] = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert line.endswith("espeak-ng speaks from now on")
+
+
+def test_parts_hold_what_the_manager_knows_of(live):
+    bot, _ = live(room("你好"))
+    assert bot.manager.caches["audio"] is bot.speaking.cache
+    assert set(bot.manager.pools) == {"tts", "model", "processing"}
+    assert bot.run() == 0
+    report = {row.name: row for row in bot.manager.report().components}
+    assert report["audio"].figures["entries"] >= 1
+    assert bot.resources.monitor.latest is not None

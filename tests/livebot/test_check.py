@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import wave
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
 import pytest
+from websockets.sync.server import serve
 
 from livebot import check
 from livebot.check import Plan, checks
@@ -37,12 +39,12 @@ def test_without_a_device_the_file_is_checked(tmp_path):
     assert {name: finding.works for name, finding in found.items()} == {
         "voices of pyttsx3": True,
         "engine pyttsx3": True,
-        "voices of espeak-ng": True,
-        "engine espeak-ng": True,
+        "voices of espeak": True,
+        "engine espeak": True,
         "test tone": True,
         "spoken sentence": True,
     }
-    assert "sit/cmn" in found["voices of espeak-ng"].facts
+    assert "sit/cmn" in found["voices of espeak"].facts
     with wave.open(str(path)) as file:
         heard = np.frombuffer(file.readframes(file.getnframes()), np.int16)
     assert np.count_nonzero(np.abs(heard) > 1000) > 0.3 * 22050
@@ -132,12 +134,50 @@ def test_an_endpoint_that_is_not_there(url):
     assert found.mend
 
 
+@pytest.mark.parametrize(
+    "rubbish", [b"", b"\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n["]
+)
+def test_an_endpoint_that_talks_rubbish_is_a_finding(rubbish):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            client, _ = server.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(rubbish)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        found = check._model(f"http://127.0.0.1:{server.getsockname()[1]}", None, "small")
+        thread.join()
+    assert not found.works
+
+
+def test_a_relay_is_asked_in_its_own_language():
+    chat = {"method": "WebcastChatMessage", "common": {"msgId": "1"}, "content": "你好"}
+
+    def send(connection):
+        connection.send(json.dumps(chat))
+        for _ in connection:
+            pass
+
+    with serve(send, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
+        found = check._feed(Endpoint(url), "douyin_live")
+        server.shutdown()
+        thread.join()
+    assert found.works, found
+    assert "first: chat" in found.facts
+
+
 def test_a_room_that_sends_events():
     event = Chat(id="1", user=User(id="1", name="甲"), text="你好")
     simulator = Simulator([(0.05, event)])
     simulator.start()
     try:
-        found = check._feed(Endpoint(simulator.url))
+        found = check._feed(Endpoint(simulator.url), "douyin")
     finally:
         simulator.stop()
     assert found.works, found
@@ -145,7 +185,7 @@ def test_a_room_that_sends_events():
 
 
 def test_a_room_that_cannot_be_reached():
-    found = check._feed(Endpoint("ws://127.0.0.1:1/?token=secret"))
+    found = check._feed(Endpoint("ws://127.0.0.1:1/?token=secret"), "douyin")
     assert not found.works
     assert "secret" not in str(found)
     assert "fresh address" in found.mend

@@ -247,3 +247,13 @@ def test_what_is_accepted_as_a_template_can_be_filled_in(template):
         return
     accepted[0].format(name="小明")
     assert accepted == (template,)
+
+
+def test_piper_needs_to_be_told_where_its_voices_are(tmp_path):
+    path = tmp_path / "livebot.toml"
+    path.write_text('[voice]\nengine = "piper"\n')
+    with pytest.raises(ConfigError, match=r"voice: .*piper_folder must say where the voices are"):
+        load(path)
+    path.write_text('[voice]\nengine = "festival"\n')
+    with pytest.raises(ConfigError, match=r"voice\.engine: .*'pyttsx3', 'espeak' or 'piper'"):
+        load(path)

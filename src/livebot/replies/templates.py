@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import string
 from collections.abc import Sequence
 
 from livebot.config import ReplySettings
@@ -25,9 +26,10 @@ class TemplateWriter:
         self._settings = settings
         self._random = random.Random(seed)
 
-    def update(self, settings: ReplySettings) -> None:
-        """Use these templates from the next sentence on."""
-        self._settings = settings
+    def update(self, settings: ReplySettings) -> bool:
+        """Use these templates from the next sentence on; whether they are others than before."""
+        before, self._settings = self._settings, settings
+        return settings != before
 
     def write(self, event: Event) -> str | None:
         """The sentence, or None when there is nothing to say to this kind of event."""
@@ -35,6 +37,24 @@ class TemplateWriter:
         if not templates:
             return None
         return self._random.choice(templates).format(**self._facts(event))
+
+    def foreseen(self) -> tuple[str, ...]:
+        """The sentences that are known before anything happens: those of fixed words only.
+
+        >>> replies = ReplySettings(follow=("欢迎来到直播间", "感谢{name}的关注"), share=())
+        >>> TemplateWriter(replies).foreseen()[-3:]
+        ('欢迎来到直播间', '感谢有人的关注', '感谢有人支持粉丝团')
+        """
+        settings = self._settings
+        kinds = (
+            getattr(settings, kind) for kind in type(settings).model_fields if kind != "nobody"
+        )
+        return tuple(
+            template.format(name=settings.nobody)
+            for templates in kinds
+            for template in templates
+            if {field for _, field, _, _ in string.Formatter().parse(template)} <= {None, "name"}
+        )
 
     def _templates(self, event: Event) -> Sequence[str]:
         settings = self._settings

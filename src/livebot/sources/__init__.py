@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from livebot.sources.connection import Backoff
 from livebot.sources.douyin import DouyinSource
 from livebot.sources.endpoint import Endpoint, EndpointCommand
@@ -22,7 +24,15 @@ from livebot.sources.simulator import Simulator
 from livebot.sources.tally import FeedState, SourceStatistics
 from livebot.sources.timeline import Played
 
+SOURCES: Mapping[str, type[DouyinSource | BarrageGrabSource | DouyinLiveSource]] = {
+    "douyin": DouyinSource,
+    "barrage_grab": BarrageGrabSource,
+    "douyin_live": DouyinLiveSource,
+}
+"""What reads a room, by its kind in the settings."""
+
 __all__ = [
+    "SOURCES",
     "Backoff",
     "BarrageGrabSource",
     "Crowd",

@@ -7,9 +7,11 @@
 * `piper`: Piper's neural voices, where the package and a voice are installed.
 * `batch`: many texts at once, each result in its own place.
 * `lending`: engines of one kind, each lent to one caller at a time.
+* `choice`: the engine the settings name, and those that stand in for it.
 * `service`: SpeechService, which the synthesis threads call.
 """
 
+from livebot.speech.choice import engines_for
 from livebot.speech.engines import Engine, Speech, SpeechError, Voice
 from livebot.speech.espeak import EspeakEngine
 from livebot.speech.piper import PiperEngine
@@ -28,6 +30,7 @@ __all__ = [
     "SpeechService",
     "SpeechStatistics",
     "Voice",
+    "engines_for",
     "language_of",
     "normalised",
 ]

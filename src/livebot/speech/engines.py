@@ -145,6 +145,8 @@ _SPELLINGS = {
 
 def choose_voice(voices: Sequence[Voice], language: str, *, text: str = "") -> str:
     """The identifier of the best voice for `language`, or SpeechError("no voice")."""
+    if not voices:
+        raise SpeechError("engine error", text=text, detail="it has no voices at all")
     ids = {voice.id for voice in voices}
     for preferred in _PREFERRED.get(language, ()):
         if preferred in ids:
