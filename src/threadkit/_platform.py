@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +12,13 @@ from typing import NamedTuple
 
 __all__ = [
     "CgroupMemory",
+    "PressureTrigger",
     "available_bytes",
     "cgroup_cpus",
     "cgroup_memory",
     "open_file_limit",
     "pressure",
+    "pressure_trigger",
     "signal_wait_slice",
 ]
 
@@ -137,6 +142,59 @@ def pressure(resource: str, folder: Path = Path("/proc/pressure")) -> float | No
     for line in _lines(folder / resource):
         if line.startswith("some avg10="):
             return float(line.split(" ")[1].removeprefix("avg10=")) / 100
+    return None
+
+
+class PressureTrigger:
+    """The kernel's word, as soon as it happens, that tasks have waited for memory.
+
+    Thread safety: one thread waits; `interrupt` may be called from any, before `close`.
+
+    Args:
+        file: Of pressure stall information; of version 2 control groups, each has its own.
+        stall_us: Microseconds of waiting, summed within the window, that are worth a word.
+        window_us: Microseconds; the word comes once in so many at most. Without privileges the
+            kernel takes multiples of two seconds only.
+
+    Raises:
+        OSError: The kernel has no such thing, or not for us.
+    """
+
+    def __init__(self, file: Path, stall_us: int = 150_000, window_us: int = 2_000_000) -> None:
+        with contextlib.ExitStack() as undo:
+            self._trigger = os.open(file, os.O_RDWR | getattr(os, "O_NONBLOCK", 0))
+            undo.callback(os.close, self._trigger)
+            os.write(self._trigger, b"some %d %d\0" % (stall_us, window_us))
+            self._reader, self._writer = os.pipe()
+            undo.pop_all()
+
+    def wait(self) -> bool:
+        """Wait for the word; False: interrupted, or there will be none any more."""
+        poll = select.poll()
+        poll.register(self._trigger, select.POLLPRI)
+        poll.register(self._reader, select.POLLIN)
+        return poll.poll() == [(self._trigger, select.POLLPRI)]
+
+    def interrupt(self) -> None:
+        """End the wait, and all later ones."""
+        os.write(self._writer, b"x")
+
+    def close(self) -> None:
+        """Give it back to the kernel; nobody waits any more."""
+        for descriptor in (self._trigger, self._reader, self._writer):
+            os.close(descriptor)
+
+
+def pressure_trigger(
+    group: CgroupMemory | None, folder: Path = Path("/proc/pressure")
+) -> PressureTrigger | None:
+    """That of the control group that binds, else the machine's; None where neither is to be had."""
+    if not hasattr(select, "poll"):
+        return None
+    files = [] if group is None else [group.folder / "memory.pressure"]
+    for file in (*files, folder / "memory"):
+        with contextlib.suppress(OSError):
+            return PressureTrigger(file)
     return None
 
 

@@ -30,6 +30,11 @@ class Memory:
         )
 
 
+def fill(cache, count):
+    for number in range(count):
+        cache.put(number, None)
+
+
 class Part:
     def start(self, ctx):
         pass
@@ -64,6 +69,8 @@ def test_short_memory_shrinks_the_managers_caches_and_those_of_groups_and_holds_
     answers, sounds = manager.cache("answers", maxsize=1000), group.cache("sounds", maxsize=100)
     unbounded = manager.cache("unbounded", maxsize=inf)
     pool = manager.pool("work", min_workers=1, max_workers=8)
+    fill(answers, 1000)
+    fill(sounds, 100)
     with manager:
         assert governor.names == {"answers", "voice/sounds", "work"}
         memory.ratio = 0.95
@@ -90,6 +97,8 @@ def test_what_was_registered_by_hand_keeps_its_floor_and_its_registration():
     governor.cache("answers", answers, floor=0.95)
     other = TTLCache(maxsize=100)
     governor.cache("other", other)
+    fill(answers, 1000)
+    fill(other, 100)
     with manager:
         memory.ratio = 0.95
         memory.monitor.sample()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, replace
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -55,8 +56,14 @@ class FakePool:
 
 
 class FakeCache:
-    def __init__(self, maxsize):
-        self.maxsize = maxsize
+    """Full, unless it is told what it holds."""
+
+    def __init__(self, maxsize, weight=None):
+        self.maxsize, self.weight = maxsize, weight
+
+    def statistics(self):
+        weight = self.maxsize if self.weight is None else min(self.weight, self.maxsize)
+        return SimpleNamespace(weight=weight)
 
     def resize(self, maxsize):
         self.maxsize = maxsize
@@ -105,6 +112,36 @@ def test_a_cache_grows_back_once_all_is_well_and_not_beyond_its_size():
     for _ in range(20):
         bench.tick(0.5)
     assert cache.maxsize == 1000
+
+
+def test_a_cache_that_is_not_full_gives_back_a_tenth_of_what_it_holds():
+    """Else it would go on growing up to a size that it does not have yet."""
+    bench, cache = Bench(), FakeCache(1000, weight=400)
+    bench.governor.cache("answers", cache)
+    sizes = []
+    for _ in range(3):
+        bench.tick(0.95)
+        sizes.append(cache.maxsize)
+    assert sizes == [360, 324, 292]
+
+
+def test_a_warning_lets_no_cache_hold_more_than_it_does_then():
+    bench, cache, empty = Bench(), FakeCache(1000, weight=400), FakeCache(1000.0, weight=0.0)
+    bench.governor.cache("answers", cache)
+    bench.governor.cache("empty", empty, floor=0.2)
+    bench.tick(0.85)
+    assert (cache.maxsize, empty.maxsize) == (400, 200.0)
+    cache.weight = 300  # what expires leaves room for others
+    bench.tick(0.85)
+    assert cache.maxsize == 400
+    bench.tick(0.95)
+    assert cache.maxsize == 270
+    bench.tick(0.85)
+    assert cache.maxsize == 270
+    bench.tick(0.5)
+    assert (cache.maxsize, empty.maxsize) == (297, 220.0)
+    bench.tick(0.85)
+    assert cache.maxsize == 297
 
 
 def test_a_small_cache_shrinks_too():

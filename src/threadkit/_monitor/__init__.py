@@ -2,6 +2,7 @@
 
 * `_readings`: one reading, and the system's readings through psutil.
 * `_forecast`: when a growing series reaches its limit, if it really grows.
+* `_alarms`: samples that are due at once.
 * `_levels`: how bad a reading is, with hysteresis.
 * `_governor`: `Governor`, which changes the sizes of pools and caches.
 * `_monitor`: `ResourceMonitor`, the thread that samples and tells.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import ceil, inf
 from typing import Final, Literal, Protocol
 
 from typing_extensions import Self
@@ -44,9 +44,17 @@ class GovernedPool(Protocol):
     def resize(self, min_workers: int | None = None, max_workers: int | None = None) -> None: ...
 
 
+class _CacheFigures(Protocol):
+    """What is looked at in a cache's statistics."""
+
+    @property
+    def weight(self) -> float: ...
+
+
 class GovernedCache(Protocol):
     """What is used of a cache."""
 
+    def statistics(self) -> _CacheFigures: ...
     @property
     def maxsize(self) -> float: ...
     def resize(self, maxsize: float) -> None: ...
@@ -127,18 +135,26 @@ class _Cache:
     def __init__(self, cache: GovernedCache, floor: float) -> None:
         self.cache = cache
         self.ceiling = cache.maxsize
-        self.floor = (
-            max(1, int(self.ceiling * floor))
-            if type(self.ceiling) is int
-            else (self.ceiling * floor)
-        )
+        self.is_whole = type(self.ceiling) is int
+        self.floor = max(1, int(self.ceiling * floor)) if self.is_whole else self.ceiling * floor
+        self.is_held = False  # it may not grow since memory became short
+
+    def held(self) -> float:
+        """What it holds, and may hold."""
+        weight = min(self.cache.maxsize, self.cache.statistics().weight)
+        return ceil(weight) if self.is_whole else weight
+
+    def part(self, size: float, step: float) -> float:
+        """A step from a size; at least one where sizes are whole."""
+        return max(1, int(size * step)) if self.is_whole else size * step
 
 
 class Governor:
     """Changes sizes by itself, once for each sample of a monitor; nothing else does.
 
-    * CRITICAL: caches shrink by at most `step` a tick, down to their floor; no pool may grow.
-    * WARN: nothing grows.
+    * CRITICAL: caches give back at most `step` of what they hold a tick, down to their floor; no
+      pool may grow.
+    * WARN: nothing grows, so a cache may hold what it holds now, or its floor.
     * OK: caches grow back by at most `step` a tick, pools may grow to their ceilings again.
     * Whenever the pools' ceilings exceed `budget` together, each gets a share by what it needs: it
       grows at once, and shrinks only to what it needed most during `window`.
@@ -148,6 +164,8 @@ class Governor:
     >>> monitor = ResourceMonitor(sources={"memory": lambda: Reading(next(used), 1.0)})
     >>> governor = Governor(monitor)
     >>> cache = TTLCache(1000, ttl=60.0)
+    >>> for number in range(1000):
+    ...     cache.put(number, "answer")
     >>> governor.cache("answers", cache)
     >>> with governor:
     ...     _ = monitor.sample(), monitor.sample()
@@ -309,6 +327,7 @@ class Governor:
             for name, pool in pools.items():
                 plan.append(("pool", name, pool.ceiling, "the governor stopped"))
             for name, cache in caches.items():
+                cache.is_held = False
                 plan.append(("cache", name, cache.ceiling, "the governor stopped"))
             events = self._carry_out(plan, pools, caches)
         self._tell(events)
@@ -358,15 +377,16 @@ class Governor:
         plan: _Plan = []
         for name, governed in caches.items():
             size = governed.cache.maxsize
-            step: float = size * self._step
-            if type(governed.ceiling) is int:
-                step = max(1, int(step))
-            if level == ResourceLevel.CRITICAL:
-                wanted = max(governed.floor, size - step)
-            elif level == ResourceLevel.OK:
-                wanted = min(governed.ceiling, size + step)
+            if level == ResourceLevel.OK:
+                wanted = min(governed.ceiling, size + governed.part(size, self._step))
+            elif level == ResourceLevel.CRITICAL:
+                held = governed.held()
+                wanted = max(governed.floor, held - governed.part(held, self._step))
+            elif not governed.is_held:
+                wanted = max(governed.floor, governed.held())
             else:
-                continue
+                continue  # what expires meanwhile leaves room for others
+            governed.is_held = level != ResourceLevel.OK
             plan.append(("cache", name, wanted, f"{self._metric} is {level.name}"))
         return plan
 

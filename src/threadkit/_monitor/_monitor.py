@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Final, TypeVar
 from typing_extensions import Self
 
 from threadkit._errors import report_unraisable
+from threadkit._monitor._alarms import AlarmThread
 from threadkit._monitor._levels import ResourceChange, ResourceLevel, Watch
-from threadkit._monitor._readings import Reading, Source, SystemReadings
+from threadkit._monitor._readings import Alarm, Reading, Source, SystemReadings
 from threadkit._runtime import REAL, Event, Runtime, Thread
 
 __all__ = ["MonitorStatistics", "ResourceMonitor", "ResourceSample"]
@@ -48,6 +50,8 @@ class MonitorStatistics:
     """Whether the interpreter runs one thread at a time."""
     samples: int
     """Samples taken."""
+    alarms: int | None
+    """Of these, how many were taken at once because of an alarm; None: there is no alarm."""
     read_errors: int
     """Readings that raised; they are absent from their sample."""
     listener_errors: int
@@ -72,6 +76,9 @@ class ResourceMonitor:
     >>> [(change.previous.name, change.level.name) for change in changes]
     [('OK', 'WARN'), ('WARN', 'CRITICAL'), ('CRITICAL', 'OK')]
 
+    Where the Linux kernel allows, it says at once when tasks have waited for memory (pressure stall
+    information): then a sample is taken without waiting for its turn.
+
     `start` makes a thread that takes a sample each `period` seconds; `sample` takes one now.
     Without `sources` it reads the system: see `SystemReadings` for the metrics. Besides, there is
     `lag`, how many seconds late the sampling thread woke, and a `lag:NAME` for each event loop
@@ -88,6 +95,8 @@ class ResourceMonitor:
         name: What statistics and the thread call it.
         sources: What to read: functions by metric, each returning a `Reading`, or None where there
             is none at the moment. None: the system.
+        alarm: Called at each start; returns what is waited for besides, or None. By default the
+            kernel's pressure trigger, where the system is read.
         runtime: Clock, locks and threads.
 
     Raises:
@@ -101,6 +110,7 @@ class ResourceMonitor:
         period: float = 1.0,
         name: str = "monitor",
         sources: Mapping[str, Source] | None = None,
+        alarm: Callable[[], Alarm | None] | None = None,
         runtime: Runtime = REAL,
     ) -> None:
         if not period > 0:
@@ -112,7 +122,10 @@ class ResourceMonitor:
         # Held while a sample is taken and judged, so that each sees its readings in order. Never
         # while a listener runs. Taken before `_lock`.
         self._sampling = runtime.lock()
-        self._sources = dict(SystemReadings().sources() if sources is None else sources)
+        if sources is None:
+            system = SystemReadings()
+            sources, alarm = system.sources(), alarm or system.alarm
+        self._sources = dict(sources)
         # Guards what follows. Held for bookkeeping, never while anything is read.
         self._lock = runtime.lock()
         self._watches: dict[str, tuple[Watch, list[Listener]]] = {}
@@ -124,6 +137,9 @@ class ResourceMonitor:
         self._thread: Thread | None = None
         self._last_thread: Thread | None = None  # it may not have ended yet
         self._stopping = runtime.event()
+        self._open_alarm = alarm
+        self._alarm_thread: AlarmThread | None = None
+        self._alarms: int | None = None
 
     # -- what is watched ------------------------------------------------------------------
 
@@ -259,19 +275,42 @@ class ResourceMonitor:
                 except RuntimeError:  # the system has no thread to give
                     self._thread = None
                     raise
+                self._start_alarm_locked()
         return self
+
+    def _start_alarm_locked(self) -> None:
+        alarm = None if self._open_alarm is None else self._open_alarm()
+        if alarm is None:
+            return
+        self._alarms = self._alarms or 0
+        # Without a thread for it, samples are taken when it is their turn.
+        with contextlib.suppress(RuntimeError):
+            self._alarm_thread = AlarmThread(
+                f"{self.name}-alarm", alarm, self._sample_at_once, self._runtime
+            )
+
+    def _sample_at_once(self) -> None:
+        with self._lock:
+            self._alarms = (self._alarms or 0) + 1
+        self.sample()
 
     def stop(self, timeout: float | None = None) -> bool:
         """End the thread; False when a reading or a listener holds it for more than `timeout` s."""
         with self._lock:
             if self._thread is not None:
                 self._last_thread, self._thread = self._thread, None
-            thread = self._last_thread
+            thread, alarm_thread = self._last_thread, self._alarm_thread
             self._stopping.set()
-        if thread is None or thread.ident == self._runtime.get_ident():
-            return True
-        thread.join(timeout)
-        return not thread.is_alive()
+        if alarm_thread is not None:
+            alarm_thread.stop()
+        me = self._runtime.get_ident()
+        ended = True
+        if thread is not None and thread.ident != me:
+            thread.join(timeout)
+            ended = not thread.is_alive()
+        if alarm_thread is not None and alarm_thread.ident != me:
+            ended = alarm_thread.join(timeout) and ended
+        return ended
 
     def __enter__(self) -> Self:
         return self.start()
@@ -303,6 +342,7 @@ class ResourceMonitor:
                 running=self._thread is not None,
                 gil=getattr(sys, "_is_gil_enabled", lambda: True)(),
                 samples=self._samples,
+                alarms=self._alarms,
                 read_errors=self._read_errors,
                 listener_errors=self._listener_errors,
                 sample_seconds=self._sample_seconds / max(1, self._samples),

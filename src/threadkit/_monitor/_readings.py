@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from threadkit._platform import (
     available_bytes,
@@ -14,9 +14,10 @@ from threadkit._platform import (
     cgroup_memory,
     open_file_limit,
     pressure,
+    pressure_trigger,
 )
 
-__all__ = ["Reading", "Source", "SystemReadings"]
+__all__ = ["Alarm", "Reading", "Source", "SystemReadings"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,22 @@ class Reading:
 
 
 Source: TypeAlias = "Callable[[], Reading | None]"
+
+
+class Alarm(Protocol):
+    """Says between two samples that one is due at once."""
+
+    def wait(self) -> bool:
+        """Wait until it is; False: interrupted, or it will never be again."""
+        ...
+
+    def interrupt(self) -> None:
+        """End the wait, and all later ones. From any thread."""
+        ...
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        ...
 
 
 class SystemReadings:
@@ -88,6 +105,10 @@ class SystemReadings:
             "disk": self._disk,
             "pressure": self._pressure,
         }
+
+    def alarm(self) -> Alarm | None:
+        """The kernel's pressure trigger; None where there is none."""
+        return pressure_trigger(self._group)
 
     def _memory(self) -> Reading:
         if self._group is not None:
