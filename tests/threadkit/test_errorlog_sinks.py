@@ -4,6 +4,7 @@ import concurrent.futures
 import gc
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -113,6 +114,7 @@ class TestDelivery:
             ({"limit": 0}, ValueError, "limit must be at least 1, not 0"),
             ({"queue_size": 0}, ValueError, "queue_size must be at least 1, not 0"),
             ({"per": 0.0}, ValueError, r"per must be positive, not 0\.0"),
+            ({"per": math.nan}, ValueError, "per must be positive, not nan"),
             ({"sink": "file.txt"}, TypeError, "sink must be callable, 'file.txt' is not"),
         ],
     )

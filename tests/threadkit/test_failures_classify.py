@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import errno
+import itertools
 import queue
 import socket
 import ssl
@@ -144,6 +145,26 @@ class TestRegister:
         register(Quota, lambda exc: True)
         assert classify(Quota()) == classify(Exception())
         assert "the rule registered for Quota gave a bool, no Verdict" in caplog.text
+
+    def test_undoing_in_any_order_leaves_what_is_still_registered(self):
+        before = classify(KeyError())
+        for order in itertools.permutations(range(3)):
+            middle = Verdict(Severity.WARNING, Retry.HIGHER_LEVEL)
+            verdicts = [MILD, middle, SEVERE]
+            undos = [register_verdict(KeyError, verdict) for verdict in verdicts]
+            left = [0, 1, 2]
+            for number in order:
+                undos[number]()
+                undos[number]()  # twice is once
+                left.remove(number)
+                assert classify(KeyError()) == (verdicts[left[-1]] if left else before)
+
+    def test_the_same_verdict_registered_twice_is_undone_twice(self):
+        undos = [register_verdict(Quota, MILD) for _ in range(2)]
+        undos[0]()
+        assert classify(Quota()) == MILD
+        undos[1]()
+        assert classify(Quota()) == classify(Exception())
 
     def test_ours_and_the_builtin_ones_may_be_regraded_and_back(self, register):
         before = classify(KeyError()), classify(threadkit.TaskTimeout(timeout=1))

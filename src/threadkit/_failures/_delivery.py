@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from threadkit._errors import Severity
 from threadkit._failures._sinks import FailureEvent, Sink, SinkStatistics
-from threadkit._runtime import Runtime, Thread
+from threadkit._runtime import Event, Runtime, Thread
 
 logger = logging.getLogger("threadkit.failures")
 
@@ -29,10 +29,12 @@ class Delivery:
     """A sink behind a bounded queue and a thread.
 
     Concurrency: methods ending in `_locked` are called under the log's lock, which guards the
-    allowances and the counts of what was suppressed and dropped; `delivered` and `failed` are
-    written by the sink's thread alone. The queue is a SimpleQueue, whose put neither blocks nor
-    takes a lock that a signal handler or finalizer could meet half-way; its bound is exact,
-    because only holders of the log's lock put events.
+    allowances and the counts of what was suppressed, dropped and accepted; `delivered` and `failed`
+    are written by whoever tells the sink, one at a time. The queue is a SimpleQueue, whose put
+    neither blocks nor takes a lock that a signal handler or finalizer could meet half-way; its
+    bound is exact, because only holders of the log's lock put events. Who waits for something to
+    become so is woken by the sink's thread when it did, and by whoever finds that there can be no
+    thread: a wait ends in what is so then.
     """
 
     def __init__(
@@ -68,7 +70,11 @@ class Delivery:
         self._thread: Thread | None = None
         self._ident: int | None = None
         self._is_telling = False
-        self._is_stopped = False
+        self._has_ended = False
+        self._accepted = 0
+        self._told = 0
+        # Who waits for what; its stores, pops and copy are atomic, with and without a GIL.
+        self._waits: dict[Event, Callable[[], bool]] = {}
         self._late: deque[FailureEvent] = deque()
         # Whoever pops the token starts the thread. deque.pop is atomic, with and without a GIL;
         # a lock could be met again by a finalizer that runs while the thread is being started.
@@ -106,7 +112,9 @@ class Delivery:
     def put_locked(self, event: FailureEvent) -> None:
         if self._queue.qsize() >= self._queue_size:
             self._dropped += 1
-        elif sys.is_finalizing():  # a put would hand the event to a thread that is no more
+            return
+        self._accepted += 1
+        if sys.is_finalizing():  # a put would hand the event to a thread that is no more
             self._late.append(event)
         else:
             self._queue.put(event)
@@ -118,40 +126,57 @@ class Delivery:
             entry.suppressed = 0
         return [(key, suppressed) for key, suppressed in untold if suppressed]
 
-    def ensure_thread(self) -> None:
-        """Start the thread unless somebody has; when the OS refuses, the next call tries again."""
+    def ensure_thread(self) -> bool:
+        """Start the thread unless somebody has; False: the OS refused, the next call tries again.
+
+        True also where another thread is about to start it. Should that be refused, it lets go
+        whoever waits.
+        """
         if self._thread is not None:
-            return
+            return True
         try:
             token = self._start_token.pop()
         except IndexError:
-            return
-        thread = self._runtime.thread(self._run, name=self._thread_name, daemon=True)
+            return True
+        self._thread = self._runtime.thread(self._run, name=self._thread_name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:
+            self._thread.start()
+        except (RuntimeError, MemoryError):
+            self._thread = None
             self._start_token.append(token)
-        else:
-            self._thread = thread
+            for wait in self._waits.copy():
+                wait.set()
+            return False
+        return True
 
     def runs_here(self) -> bool:
         """Whether the caller is on this sink's thread."""
         return self._ident == self._runtime.get_ident()
 
-    def is_running_elsewhere(self) -> bool:
-        """Whether there is a thread to wait for, and it is not the caller's."""
-        return self.is_running() and not self.runs_here()
-
     def is_running(self) -> bool:
         """Whether it has a thread."""
         return self._thread is not None and self._thread.is_alive()
 
-    def mark(self) -> Callable[[float | None], bool]:
-        """A function that waits, up to a timeout, until all that was put before was delivered."""
-        marker = self._runtime.event()
-        self._queue.put(marker.set)
-        # Behind a stop nobody sets the marker; the end of the thread says the same.
-        return self.join if self._is_stopped else marker.wait
+    def pending(self) -> Callable[[float | None], bool]:
+        """A function that waits, up to a timeout, until all accepted so far was told."""
+        accepted = self._accepted
+        return lambda timeout: self._wait_until(lambda: self._told >= accepted, timeout)
+
+    def _wait_until(self, is_so: Callable[[], bool], timeout: float | None) -> bool:
+        """Whether it is so within `timeout`. Called by the sink itself, it does not wait."""
+        done = self._runtime.event()
+        self._waits[done] = is_so
+        try:
+            if not is_so() and not self.runs_here() and self.ensure_thread():
+                done.wait(timeout)
+            return is_so()
+        finally:
+            del self._waits[done]
+
+    def _tell_waits(self) -> None:
+        for wait, is_so in self._waits.copy().items():
+            if is_so():
+                wait.set()
 
     def tell_here(self) -> None:
         """Tell on the caller's thread what came when none but the caller's ran any more."""
@@ -167,18 +192,15 @@ class Delivery:
 
     def stop(self) -> None:
         """Let the thread end once all that was put before has been delivered."""
-        self._is_stopped = True  # before the put: see mark
         self._queue.put(None)
 
     def join(self, timeout: float | None) -> bool:
-        """Wait for the thread after `stop`; whether it has ended."""
-        if self.runs_here():  # called by the sink: its thread ends after it returns
+        """Wait until the thread has ended after `stop`; whether it has."""
+        if not self._wait_until(lambda: self._has_ended, timeout):
             return False
-        thread = self._thread
-        if thread is None:
-            return True
-        thread.join(timeout)
-        return not thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout)  # all but over
+        return True
 
     def statistics_locked(self) -> SinkStatistics:
         return SinkStatistics(
@@ -194,15 +216,14 @@ class Delivery:
         self._ident = self._runtime.get_ident()
         get = self._queue.get
         while True:
-            item: FailureEvent | Callable[[], None] | None = get()
-            if item is None:
+            event: FailureEvent | None = get()
+            if event is None:
                 break
-            if isinstance(item, FailureEvent):
-                self._tell(item)
-            else:
-                item()
-            del item  # an idle thread keeps no failure alive
+            self._tell(event)
+            del event  # an idle thread keeps no failure alive
         self._close_sink()
+        self._has_ended = True
+        self._tell_waits()
 
     def _tell(self, event: FailureEvent) -> None:
         self._is_telling = True
@@ -216,6 +237,9 @@ class Delivery:
             self._delivered += 1
         finally:
             self._is_telling = False
+            self._told += 1
+            if self._waits:
+                self._tell_waits()
 
     def _close_sink(self) -> None:
         close = getattr(self._sink, "close", None)

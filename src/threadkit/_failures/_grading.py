@@ -82,7 +82,8 @@ def register_verdict(
             exception to the base classes' rules.
 
     Returns:
-        A function that restores what was known of the type before.
+        A function that forgets this verdict. What was registered for the type before or after it
+        stays, in whatever order they are undone; the latest one that is left counts.
 
     Raises:
         TypeError: `exc_type` is not an exception class, or `verdict` neither of the two.
@@ -93,24 +94,35 @@ def register_verdict(
         raise TypeError(f"exc_type must be an exception class, not {exc_type!r}")
     if not (isinstance(verdict, Verdict) or callable(verdict)):
         raise TypeError(f"verdict must be a Verdict or a function giving one, not {verdict!r}")
-    before = _replace(exc_type, verdict)
+    registration = _Registration(verdict)
+    with _lock:
+        _registrations.setdefault(exc_type, []).append(registration)
+        _publish_locked()
 
     def undo() -> None:
-        _replace(exc_type, before)
+        with _lock:
+            registered = _registrations.get(exc_type, [])
+            if registration in registered:
+                registered.remove(registration)
+                _publish_locked()
 
     return undo
 
 
-def _replace(exc_type: type[BaseException], rule: Verdict | Rule | None) -> Verdict | Rule | None:
-    """Publish a new table; the old rule. Readers hold the table they began with."""
+class _Registration:
+    """What `register_verdict` was told once: equal to itself only."""
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Verdict | Rule) -> None:
+        self.rule = rule
+
+
+def _publish_locked() -> None:
+    """Make a new table of the latest registrations. Readers hold the table they began with."""
     global _rules  # noqa: PLW0603 - one atomic store is the publication
-    with _lock:
-        table = dict(_rules)
-        before = table.pop(exc_type, None)
-        if rule is not None:
-            table[exc_type] = rule
-        _rules = table
-    return before
+    told = {cls: stack[-1].rule for cls, stack in _registrations.items() if stack}
+    _rules = {**_BUILT_IN, **told}
 
 
 def _ask(rule: Rule, exc: BaseException) -> Verdict | None:
@@ -191,9 +203,7 @@ _BY_ERRNO = {
     if hasattr(errno, name)  # Windows lacks a few
 }
 
-# Guards the replacing of _rules; readers take no lock, for a table is never changed once published.
-_lock = threading.Lock()
-_rules: dict[type[BaseException], Verdict | Rule] = {
+_BUILT_IN: dict[type[BaseException], Verdict | Rule] = {
     ThreadkitError: _grade_own,
     BaseExceptionGroup: _grade_group,
     OSError: _grade_os_error,
@@ -232,3 +242,8 @@ _rules: dict[type[BaseException], Verdict | Rule] = {
     GeneratorExit: _ON_PURPOSE,
     Exception: _REFUSED,
 }
+
+# Guards both below; readers take no lock, for a table is never changed once published.
+_lock = threading.Lock()
+_registrations: dict[type[BaseException], list[_Registration]] = {}  # the latest is last
+_rules = _BUILT_IN

@@ -265,12 +265,14 @@ class ErrorLog:
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every sink was told all that was recorded before; whether they were in time.
 
+        False at once for a sink with something to be told for which the system has no thread.
+
         Blocks: up to `timeout` seconds; called by a sink, it does not wait for that sink.
         """
         deadline = None if timeout is None else self._monotonic() + timeout
-        waited_for = [sink for sink in self._ledger.sinks if sink.is_running_elsewhere()]
-        markers = [sink.mark() for sink in waited_for]
-        return all(wait(self._left(deadline)) for wait in markers)
+        waits = [sink.pending() for sink in self._ledger.sinks if not sink.runs_here()]
+        told = [wait(self._left(deadline)) for wait in waits]  # one that fails ends no other's wait
+        return all(told)
 
     def close(self, timeout: float | None = 5.0) -> bool:
         """Undo `install`, tell the sinks what waits, and stop their threads.
@@ -281,17 +283,18 @@ class ErrorLog:
             timeout: Seconds that all sinks together have; None waits for ever.
 
         Returns:
-            Whether every sink ended in time. One that did not keeps its thread, a daemon; called
-            by a sink, that one has not ended.
+            Whether every sink ended in time. One that did not keeps its thread, a daemon; one for
+            which the system has no thread has not ended, nor has one by which this is called.
 
         Blocks: up to `timeout`.
         """
         deadline = None if timeout is None else self._monotonic() + timeout
         self.uninstall()
         for sink in self._ledger.close():
-            sink.ensure_thread()
             sink.stop()
-        return all(sink.join(self._left(deadline)) for sink in self._ledger.sinks)
+            sink.ensure_thread()  # all of them end at the same time
+        ended = [sink.join(self._left(deadline)) for sink in self._ledger.sinks]
+        return all(ended)
 
     def _left(self, deadline: float | None) -> float | None:
         return None if deadline is None else max(0.0, deadline - self._monotonic())
