@@ -217,6 +217,7 @@ class View:
         queued: Those that wait to be spoken, the next one first.
         speaking: What is heard now.
         rate: Words a minute that are spoken now.
+        calm_rate: The same while little waits, as it was set.
         ledger: The books.
         source: What the feed did.
         feed: The latest states of the connection, the oldest first.
@@ -241,6 +242,7 @@ class View:
     queued: tuple[EventView, ...]
     speaking: SpeakingView | None
     rate: int
+    calm_rate: int
     ledger: LedgerStatistics
     source: SourceStatistics
     feed: tuple[FeedChange, ...]

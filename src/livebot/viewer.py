@@ -124,6 +124,7 @@ class Viewer:
             queued=self._queued(epoch),
             speaking=self._heard(epoch),
             rate=speaking.rate,
+            calm_rate=speaking.pace.rate,
             ledger=self._ledger.statistics(),
             source=self._source(),
             feed=self.history.feed_changes(),

@@ -1,0 +1,254 @@
+"""The dashboard: one page for each browser tab, drawn from views of the bot."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+from starlette.requests import Request
+
+from livebot.app import LiveBot
+from livebot.view import View
+from livebot.web.dashboard import listing
+from livebot.web.dashboard.charts import Curves
+from livebot.web.dashboard.panels import Blocked, Templates, Voice, acting, card
+from livebot.web.dashboard.rows import Rows
+from livebot.web.dashboard.words import LANGUAGES, Words, language_for
+
+__all__ = ["mount"]
+
+_OFTEN = 0.2  # seconds between two looks at what changes all the time
+_SELDOM = 2.0  # seconds between two looks at the rest
+_STYLE = Path(__file__).with_name("dashboard.css").read_text(encoding="utf-8")
+_SCOPE = "livebot"  # where the page finds its bot in the request's scope
+
+
+def mount(app: FastAPI, bot: LiveBot) -> None:
+    """Let `app` show the dashboard of `bot` at every path it does not know itself."""
+    host = _host()
+    app.mount("/", _WithBot(host, bot))
+    lifespan = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def both(outer: FastAPI) -> AsyncIterator[Any]:
+        async with host.router.lifespan_context(host), lifespan(outer) as state:
+            yield state
+
+    app.router.lifespan_context = both
+
+
+@functools.cache
+def _host() -> FastAPI:
+    """The application NiceGUI stands in. It can be set up once in a process, whatever mounts it."""
+    host = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    ui.page("/", title="livebot", response_timeout=10)(_page)
+    ui.run_with(host, title="livebot", dark=None, reconnect_timeout=10, show_welcome_message=False)
+    return host
+
+
+class _WithBot:
+    """Tells the pages behind it whose they are."""
+
+    def __init__(self, app: FastAPI, bot: LiveBot) -> None:
+        self._app = app
+        self._bot = bot
+
+    async def __call__(self, scope: Any, receive: Any, send: Any, /) -> None:
+        await self._app({**scope, _SCOPE: self._bot}, receive, send)
+
+
+def _page(request: Request) -> None:
+    query = request.query_params
+    language = language_for(query.get("lang"), request.headers.get("accept-language", ""))
+    Page(request.scope[_SCOPE], Words(language), query.get("theme", ""))
+
+
+class Page:
+    """What one browser tab shows.
+
+    Lifetime: of its tab; the timers end with it.
+
+    Args:
+        bot: What is shown.
+        words: In which language.
+        theme: "light", "dark", or empty for what the browser prefers.
+    """
+
+    def __init__(self, bot: LiveBot, words: Words, theme: str) -> None:
+        self._bot = bot
+        self._words = words
+        self._act = acting(bot.controls, words)
+        self._version = 0
+        ui.add_css(_STYLE)
+        self._dark = ui.dark_mode({"dark": True, "light": False}.get(theme))
+        self._draw_top()
+        with ui.element("main").classes("lb-page"):
+            self._draw_live()
+            self._draw_curves()
+            self._draw_health()
+            self._draw_settings()
+        ui.timer(_OFTEN, self._look)
+        ui.timer(_SELDOM, self._look_at_the_rest)
+
+    # -- drawing ----------------------------------------------------------------------------
+
+    def _draw_top(self) -> None:
+        words = self._words
+        with ui.element("header").classes("lb-top"):
+            with ui.element("div").classes("lb-brand"):
+                ui.icon("graphic_eq", size="22px")
+                ui.label("livebot")
+            self._feed = ui.label().classes("lb-chip")
+            self._clock = ui.label().classes("lb-chip")
+            ui.element("div").classes("lb-push")
+            other = next(name for name in LANGUAGES if name != words.language)
+            ui.link({"zh": "中文", "en": "English"}[other], f"?lang={other}").classes("lb-chip")
+            ui.button(icon="contrast", on_click=self._turn_the_light).props(
+                f'flat round dense aria-label="{words("Light or dark")}"'
+            )
+
+    def _draw_live(self) -> None:
+        words = self._words
+        with card(words("Now speaking"), "lb-w8", "speaking"):
+            self._voice = Voice(self._act, words)
+        with card(words("Figures"), "lb-w4", "figures"), ui.element("div").classes("lb-tiles"):
+            names = ("received", "spoken", "waiting now", "dropped", "delay, median")
+            more = ("delay, 95 of 100", "cache hits", "reconnects", "words a minute")
+            self._tiles = {name: _tile(words(name), name) for name in (*names, *more)}
+        with card(words("Live events"), "lb-w7", "events"):
+            self._events = Rows(
+                words("Nothing has happened yet"), kind="lb-tall", act=self._block
+            )
+        with card(words("Waiting to be spoken"), "lb-w5", "queue"):
+            self._queue = Rows(words("Nothing waits"), kind="lb-tall")
+
+    def _draw_curves(self) -> None:
+        words, bot = self._words, self._bot
+        stages = {
+            "p50.received": words("at the door"),
+            "p50.processing": words("moderation and reply"),
+            "p50.text": words("text queue"),
+            "p50.speech": words("speech and sound"),
+        }
+        view = bot.view()
+        with card(words("Delay by stage, median seconds"), "lb-w4", "delays"):
+            delays = Curves(stages)
+        with card(words("Queue lengths"), "lb-w4", "queues"):
+            names = {f"queue.{queue.name}": words(queue.name) for queue in view.queues}
+            queues = Curves(names, stepped=True)
+        with card(words("Pool sizes"), "lb-w4", "pools"):
+            names = {f"pool.{pool.name}": pool.name for pool in view.pools}
+            pools = Curves(names, stepped=True)
+        self._curves = (delays, queues, pools)
+
+    def _draw_health(self) -> None:
+        words = self._words
+        with card(words("Dropped, by reason"), "lb-w4", "drops"):
+            self._drops = Rows(words("Nothing was dropped"))
+        with card(words("Changes of pool sizes"), "lb-w4", "changes"):
+            self._changes = Rows(words("No pool has changed its size"))
+        with card(words("Connection"), "lb-w4", "connection"):
+            with ui.element("div").classes("lb-buttons"):
+                ui.button(words("Reconnect"), icon="sync", on_click=self._reconnect).props(
+                    "flat dense no-caps"
+                )
+            self._feed_log = Rows(words("No connection yet"))
+        with card(words("Components"), "lb-w6", "components"):
+            self._components = Rows(words("Nothing waits"), kind="lb-tall", act=self._restart)
+        with card(words("Errors"), "lb-w6", "errors"):
+            self._errors = Rows(words("Nothing went wrong"), kind="lb-tall")
+
+    def _draw_settings(self) -> None:
+        words = self._words
+        with card(words("Resources"), "lb-w4", "resources"):
+            self._resources = Rows(words("No readings"))
+        with card(words("Kinds of events that are answered"), "lb-w4", "templates"):
+            kinds = tuple(self._bot.controls.templates())
+            self._templates = Templates(self._act, words, kinds)
+        with card(words("Blocked users"), "lb-w4", "blocked"):
+            self._blocked = Blocked(self._act, words)
+
+    # -- looking ----------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        view, words = self._bot.view(), self._words
+        fresh = [event for event in view.events if event.version > self._version]
+        self._version = max((event.version for event in fresh), default=self._version)
+        self._events.merge([listing.event_row(event, words) for event in fresh])
+        self._queue.show(listing.queue_rows(view.queued, words))
+        self._voice.show(view)
+        self._show_figures(view)
+        state, tone = listing.feed_name(view.source.state.value, words)
+        self._feed.text = state
+        self._feed.classes(replace=f"lb-chip {tone}")
+        self._clock.text = words("running for {time}", time=words.duration(int(view.seconds)))
+
+    def _show_figures(self, view: View) -> None:
+        ledger, player, words = view.ledger, view.player, self._words
+        ratio = view.cache.hit_ratio
+        figures = {
+            "received": f"{ledger.received:,}",
+            "spoken": f"{ledger.spoken:,}",
+            "waiting now": f"{ledger.pending:,}",
+            "dropped": f"{sum(ledger.dropped.values()):,}",
+            "delay, median": _seconds(player.delay_p50, words),
+            "delay, 95 of 100": _seconds(player.delay_p95, words),
+            "cache hits": "–" if ratio is None else f"{ratio:.0%}",
+            "reconnects": f"{view.source.reconnects:,}",
+            "words a minute": f"{view.rate}",
+        }
+        for name, figure in figures.items():
+            self._tiles[name].text = figure
+
+    def _look_at_the_rest(self) -> None:
+        view, words = self._bot.view(), self._words
+        samples = self._bot.history.samples()
+        for curves in self._curves:
+            curves.draw(samples)
+        self._drops.show(listing.drop_rows(view, words))
+        self._changes.show(listing.pool_rows(view.pool_changes))
+        self._feed_log.show(listing.feed_rows(view.feed, words))
+        self._components.show(listing.component_rows(view.components, words))
+        self._errors.show(listing.error_rows(view.errors, words))
+        self._resources.show(listing.resource_rows(view.resources, words))
+        self._templates.show(view)
+        self._blocked.show(view)
+
+    # -- acting -----------------------------------------------------------------------------
+
+    async def _block(self, user: str) -> None:
+        await self._act("block_user", user=user)
+        self._blocked.show(self._bot.view())
+
+    async def _reconnect(self) -> None:
+        await self._done(await self._act("reconnect"))
+
+    async def _restart(self, component: str) -> None:
+        await self._done(await self._act("restart", component=component))
+
+    async def _done(self, ready: bool | None) -> None:
+        if ready is not None:
+            kind = "positive" if ready else "warning"
+            said = self._words("done" if ready else "It was not ready in time")
+            ui.notify(said, type=kind, position="top", timeout=1500)
+
+    def _turn_the_light(self) -> None:
+        self._dark.value = not self._dark.value
+
+
+def _tile(name: str, mark: str) -> ui.label:
+    with ui.element("div").classes("lb-tile"):
+        with ui.element("b").props(f'data-figure="{mark}"'):
+            figure = ui.label("–")
+        ui.label(name)
+    return figure
+
+
+def _seconds(seconds: float | None, words: Words) -> str:
+    return "–" if seconds is None else words.duration(round(seconds, 2))

@@ -1,0 +1,213 @@
+"""The cards with something to press: the voice, what is answered, who is ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from nicegui import run, ui
+from nicegui.events import ValueChangeEventArguments
+
+from livebot.controls import Controls
+from livebot.view import View
+from livebot.web.dashboard.rows import Rows
+from livebot.web.dashboard.words import Words
+
+__all__ = ["Act", "Blocked", "Templates", "Voice", "acting", "card"]
+
+Act = Callable[..., Awaitable[Any]]
+"""Does what a control does, by name and arguments; tells the page when it is refused."""
+
+
+def acting(controls: Controls, words: Words) -> Act:
+    """The controls for one page. They may block, so they run beside the page's event loop."""
+
+    async def act(name: str, said: str | None = None, **arguments: Any) -> Any:
+        try:
+            result = await run.io_bound(controls.call, name, arguments)
+        except (ValueError, RuntimeError) as exc:
+            ui.notify(str(exc), type="negative", position="top")
+            return None
+        if said is not None:
+            ui.notify(words(said, count=result), position="top", timeout=1500)
+        return result
+
+    return act
+
+
+def card(title: str, width: str, mark: str) -> AbstractContextManager[Any]:
+    """A card with a heading."""
+    box = ui.element("section").classes(f"lb-card {width}").props(f"data-card={mark}")
+    with box, ui.element("h2"):
+        ui.label(title)
+    return box
+
+
+class Voice:
+    """What is heard now, and everything that changes how it is heard."""
+
+    def __init__(self, act: Act, words: Words) -> None:
+        self._act = act
+        self._words = words
+        self._paused = self._muted = False
+        self._now = ui.label().classes("lb-now lb-quiet")
+        self._for = ui.label().classes("lb-for")
+        with ui.element("div").classes("lb-buttons"):
+            self._pause = self._button("pause", "Pause", self._toggle_pause)
+            self._button("skip_next", "Skip", self._skip)
+            self._button("playlist_remove", "Clear the queue", self._clear)
+            self._mute = self._button("volume_up", "Mute", self._toggle_mute)
+            self._button("music_note", "Test tone", lambda: self._act("test_tone"))
+        with ui.element("div").classes("lb-knobs"):
+            self._volume = _Knob(
+                words("Volume"), 0, 100, "%", lambda value: act("set_volume", volume=value / 100)
+            )
+            self._rate = _Knob(words("Rate"), 80, 450, "", lambda value: act("set_rate", rate=value))
+        with ui.element("div").classes("lb-say"):
+            self._say = ui.input(placeholder=words("Say this")).props(
+                "dense outlined maxlength=200 clearable"
+            )
+            self._say.on("keydown.enter", self._speak)
+            self._button("campaign", "Say", self._speak)
+
+    def _button(self, icon: str, name: str, do: Callable[[], Any]) -> ui.button:
+        button = ui.button(self._words(name), icon=icon, on_click=do)
+        return button.props(f'flat dense no-caps padding="4px 10px" data-do="{name}"')
+
+    async def _toggle_pause(self) -> None:
+        await self._act("resume" if self._paused else "pause")
+
+    async def _toggle_mute(self) -> None:
+        await self._act("mute", muted=not self._muted)
+
+    async def _skip(self) -> None:
+        if await self._act("skip") is False:
+            ui.notify(self._words("Nothing was being spoken"), position="top", timeout=1500)
+
+    async def _clear(self) -> None:
+        await self._act("clear", said="{count} thrown away")
+
+    async def _speak(self) -> None:
+        if await self._act("say", text=self._say.value or "") is not None:
+            self._say.value = ""
+
+    def show(self, view: View) -> None:
+        """Show what is heard, and how the controls stand."""
+        words, player = self._words, view.player
+        self._paused, self._muted = player.paused, player.muted
+        speaking = view.speaking
+        quiet = "Paused" if player.paused else "Nothing is being spoken"
+        self._now.text = speaking.text if speaking else words(quiet)
+        self._now.classes(
+            add="" if speaking else "lb-quiet", remove="lb-quiet" if speaking else ""
+        )
+        whom = [words("for {user}", user=speaking.user)] if speaking and speaking.user else []
+        if player.paused and speaking:
+            whom.insert(0, words("Paused"))
+        self._for.text = " · ".join([*whom, words("Sound goes to {sink}", sink=player.sink)])
+        _show_button(self._pause, words("Resume" if player.paused else "Pause"),
+                     "play_arrow" if player.paused else "pause")  # fmt: skip
+        _show_button(self._mute, words("Sound on" if player.muted else "Mute"),
+                     "volume_off" if player.muted else "volume_up")  # fmt: skip
+        self._volume.show(round(100 * player.volume))
+        self._rate.show(view.calm_rate)
+
+
+def _show_button(button: ui.button, text: str, icon: str) -> None:
+    if button.text != text:
+        button.text = text
+        button.props["icon"] = icon
+        button.update()
+
+
+class _Knob:
+    """A slider that follows the bot, but not while a hand is on it."""
+
+    def __init__(
+        self, name: str, least: int, most: int, unit: str, turn: Callable[[int], Awaitable[Any]]
+    ) -> None:
+        self._unit = unit
+        self._held = False
+        self._turn = turn
+        ui.label(name)
+        self._slider = ui.slider(min=least, max=most, value=least).props("dense")
+        self._slider.props["aria-label"] = name
+        self._value = ui.label().classes("lb-value")
+        self._slider.on("pan", self._pan)
+        self._slider.on("change", self._changed)
+
+    def _pan(self, event: Any) -> None:
+        self._held = event.args == "start"
+
+    async def _changed(self) -> None:
+        await self._turn(int(self._slider.value))
+
+    def show(self, value: int) -> None:
+        """Show the value in force."""
+        self._value.text = f"{value}{self._unit}"
+        if not self._held and self._slider.value != value:
+            self._slider.value = value
+
+
+class Templates:
+    """Which kinds of events are answered."""
+
+    def __init__(self, act: Act, words: Words, kinds: tuple[str, ...]) -> None:
+        self._act = act
+        self._shown: dict[str, bool] = {}
+        with ui.element("div").classes("lb-switches"):
+            self._switches = {kind: self._switch(kind, words(kind)) for kind in kinds}
+
+    def _switch(self, kind: str, name: str) -> ui.switch:
+        async def switched(event: ValueChangeEventArguments[bool]) -> None:
+            if event.value != self._shown.get(kind):
+                await self._act("switch_template", kind=kind, on=event.value)
+                self._switches[kind].value = self._shown[kind]  # what is in force, shown next
+
+        return ui.switch(name, on_change=switched).props(f"dense data-kind={kind}")
+
+    def show(self, view: View) -> None:
+        """Show what is in force."""
+        for kind, on in view.templates.items():
+            self._shown[kind] = on
+            self._switches[kind].value = on
+
+
+class Blocked:
+    """Who is ignored."""
+
+    def __init__(self, act: Act, words: Words) -> None:
+        self._act = act
+        self._words = words
+        with ui.element("div").classes("lb-add"):
+            self._name = ui.input(placeholder=words("Id or exact name")).props(
+                "dense outlined maxlength=64"
+            )
+            self._name.on("keydown.enter", self._block)
+            ui.button(words("Block"), on_click=self._block).props("flat dense no-caps")
+        self._rows = Rows(words("Nobody is blocked"), act=self._unblock)
+
+    async def _block(self) -> None:
+        before = self._name.value or ""
+        await self._act("block_user", user=before)
+        self._name.value = ""
+
+    async def _unblock(self, user: str) -> None:
+        await self._act("unblock_user", user=user)
+
+    def show(self, view: View) -> None:
+        """Show who was blocked here."""
+        words = self._words
+        self._rows.show(
+            [
+                {
+                    "n": user,
+                    "title": user,
+                    "act": user,
+                    "actIcon": "close",
+                    "hint": words("Unblock {user}", user=user),
+                }
+                for user in view.blocked
+            ]
+        )
