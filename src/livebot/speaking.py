@@ -83,6 +83,7 @@ class Speaking:
             name="texts",
             runtime=runtime,
         )
+        self.ageing = pipeline.ageing
         self._hurry = voice.hurry
         self.set_rate(voice.rate)
         self.heard: Utterance | None = None  # replaced whole, by the player's thread

@@ -156,8 +156,8 @@ class Viewer:
         return tuple(views.values())
 
     def _queued(self, epoch: float) -> tuple[EventView, ...]:
-        def turn(passage: Passage) -> tuple[int, int]:
-            return passage.priority or 0, passage.number
+        def turn(passage: Passage) -> float:  # waiting makes up for rank, as in the queue itself
+            return passage.since[Stage.TEXT] + self._speaking.ageing * (passage.priority or 0)
 
         return tuple(
             event_view(passage, epoch) for passage in sorted(self._ledger.queued(), key=turn)

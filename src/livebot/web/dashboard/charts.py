@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -21,14 +21,15 @@ class Curves:
     """Some figures of the history, drawn over time.
 
     Args:
-        curves: Name of each figure, and what to call it.
+        curves: Name of each figure, and what to call it. The second of two that are called the same
+            is dashed.
         stepped: Whether values jump, as sizes do.
     """
 
     def __init__(self, curves: Mapping[str, str], *, stepped: bool = False) -> None:
         self._figures = tuple(curves)
         self._last_at = 0.0
-        self._chart = ui.echart(_options(curves, stepped)).classes("lb-chart")
+        self._chart: Any = ui.echart(_options(curves, stepped)).classes("lb-chart")
 
     def draw(self, samples: Sequence[Sample]) -> None:
         """Draw them, where there are newer ones than before."""
@@ -47,6 +48,7 @@ class Curves:
 
 
 def _options(curves: Mapping[str, str], stepped: bool) -> dict[str, Any]:
+    names = list(dict.fromkeys(curves.values()))
     axis = {
         "axisLabel": {"color": _INK, "hideOverlap": True},
         "splitLine": {"lineStyle": {"color": _LINE}},
@@ -54,21 +56,44 @@ def _options(curves: Mapping[str, str], stepped: bool) -> dict[str, Any]:
     }
     return {
         "animation": False,
-        "color": list(_COLOURS),
-        "grid": {"left": 8, "right": 12, "top": 34, "bottom": 4, "containLabel": True},
-        "legend": {"top": 0, "left": 0, "itemWidth": 14, "textStyle": {"color": _INK}},
+        "grid": {"left": 8, "right": 30, "top": 34, "bottom": 4, "containLabel": True},
+        "legend": {
+            "type": "scroll",
+            "data": names,
+            "icon": "circle",
+            "itemWidth": 9,
+            "textStyle": {"color": _INK},
+            "top": 0,
+            "left": 0,
+        },
         "tooltip": {"trigger": "axis", "confine": True},
         "xAxis": {"type": "time", **axis, "splitLine": {"show": False}},
         "yAxis": {"type": "value", "min": 0, "minInterval": 1 if stepped else 0, **axis},
         "series": [
-            {
-                "name": name,
-                "type": "line",
-                "step": "end" if stepped else False,
-                "showSymbol": False,
-                "lineStyle": {"width": 2},
-                "data": [],
-            }
-            for name in curves.values()
+            _line(name, _COLOURS[names.index(name) % len(_COLOURS)], stepped, dashed)
+            for name, dashed in _dashes(curves)
         ],
+    }
+
+
+def _dashes(curves: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
+    seen: set[str] = set()
+    for name in curves.values():
+        yield name, name in seen
+        seen.add(name)
+
+
+def _line(name: str, colour: str, stepped: bool, dashed: bool) -> dict[str, Any]:
+    return {
+        "name": name,
+        "type": "line",
+        "step": "end" if stepped else False,
+        "showSymbol": False,
+        "itemStyle": {"color": colour},
+        "lineStyle": {
+            "width": 1 if dashed else 2,
+            "type": "dashed" if dashed else "solid",
+            "color": colour,
+        },
+        "data": [],
     }

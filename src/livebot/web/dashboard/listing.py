@@ -148,7 +148,7 @@ def error_rows(errors: Sequence[ErrorView], words: Words) -> list[Row]:
             "title": error.type.rpartition(".")[2],
             "text": error.message,
             "note": " · ".join(filter(None, (error.component, error.task))),
-            "badge": words("{count} times", count=error.count),
+            "badge": words("{count} ×", count=error.count),
             "tone": _SEVERE.get(error.severity, "bad"),
             "story": error.story,
             "more": words("the whole story"),
@@ -162,9 +162,7 @@ def component_rows(report: ManagerReport, words: Words) -> list[Row]:
     return list(_component_rows(report, words, "", 0))
 
 
-def _component_rows(
-    report: ManagerReport, words: Words, path: str, indent: int
-) -> Iterator[Row]:
+def _component_rows(report: ManagerReport, words: Words, path: str, indent: int) -> Iterator[Row]:
     for part in report.components:
         notes = [part.error or "", part.doing or ""]
         if part.restarts:

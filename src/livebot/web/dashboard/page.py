@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
-from nicegui import app as nicegui_app
 from nicegui import ui
 from starlette.requests import Request
 
@@ -26,6 +25,12 @@ __all__ = ["mount"]
 _OFTEN = 0.2  # seconds between two looks at what changes all the time
 _SELDOM = 2.0  # seconds between two looks at the rest
 _STYLE = Path(__file__).with_name("dashboard.css").read_text(encoding="utf-8")
+_STAGES = {
+    "received": "at the door",
+    "processing": "moderation and reply",
+    "text": "text queue",
+    "speech": "speech and sound",
+}
 _SCOPE = "livebot"  # where the page finds its bot in the request's scope
 
 
@@ -36,7 +41,7 @@ def mount(app: FastAPI, bot: LiveBot) -> None:
     lifespan = app.router.lifespan_context
 
     @asynccontextmanager
-    async def both(outer: FastAPI) -> AsyncIterator[Any]:
+    async def both(outer: FastAPI) -> AsyncGenerator[Any]:
         async with host.router.lifespan_context(host), lifespan(outer) as state:
             yield state
 
@@ -48,7 +53,9 @@ def _host() -> FastAPI:
     """The application NiceGUI stands in. It can be set up once in a process, whatever mounts it."""
     host = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.page("/", title="livebot", response_timeout=10)(_page)
-    ui.run_with(host, title="livebot", dark=None, reconnect_timeout=10, show_welcome_message=False)
+    cast("Any", ui).run_with(  # not wholly typed
+        host, title="livebot", dark=None, reconnect_timeout=10, show_welcome_message=False
+    )
     return host
 
 
@@ -122,22 +129,19 @@ class Page:
             more = ("delay, 95 of 100", "cache hits", "reconnects", "words a minute")
             self._tiles = {name: _tile(words(name), name) for name in (*names, *more)}
         with card(words("Live events"), "lb-w7", "events"):
-            self._events = Rows(
-                words("Nothing has happened yet"), kind="lb-tall", act=self._block
-            )
+            self._events = Rows(words("Nothing has happened yet"), kind="lb-tall", act=self._block)
         with card(words("Waiting to be spoken"), "lb-w5", "queue"):
             self._queue = Rows(words("Nothing waits"), kind="lb-tall")
 
     def _draw_curves(self) -> None:
         words, bot = self._words, self._bot
         stages = {
-            "p50.received": words("at the door"),
-            "p50.processing": words("moderation and reply"),
-            "p50.text": words("text queue"),
-            "p50.speech": words("speech and sound"),
+            f"{share}.{stage}": words(name)
+            for share in ("p50", "p95")
+            for stage, name in _STAGES.items()
         }
         view = bot.view()
-        with card(words("Delay by stage, median seconds"), "lb-w4", "delays"):
+        with card(words("Seconds by stage: median, 95 of 100 dashed"), "lb-w4", "delays"):
             delays = Curves(stages)
         with card(words("Queue lengths"), "lb-w4", "queues"):
             names = {f"queue.{queue.name}": words(queue.name) for queue in view.queues}
@@ -160,9 +164,9 @@ class Page:
                 )
             self._feed_log = Rows(words("No connection yet"))
         with card(words("Components"), "lb-w6", "components"):
-            self._components = Rows(words("Nothing waits"), kind="lb-tall", act=self._restart)
+            self._components = Rows("", kind="lb-big", act=self._restart)
         with card(words("Errors"), "lb-w6", "errors"):
-            self._errors = Rows(words("Nothing went wrong"), kind="lb-tall")
+            self._errors = Rows(words("Nothing went wrong"), kind="lb-big")
 
     def _draw_settings(self) -> None:
         words = self._words
@@ -234,9 +238,8 @@ class Page:
 
     async def _done(self, ready: bool | None) -> None:
         if ready is not None:
-            kind = "positive" if ready else "warning"
             said = self._words("done" if ready else "It was not ready in time")
-            ui.notify(said, type=kind, position="top", timeout=1500)
+            ui.notify(said, type="positive" if ready else "warning", position="top", timeout=1500)
 
     def _turn_the_light(self) -> None:
         self._dark.value = not self._dark.value

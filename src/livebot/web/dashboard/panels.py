@@ -63,7 +63,7 @@ class Voice:
             self._volume = _Knob(
                 words("Volume"), 0, 100, "%", lambda value: act("set_volume", volume=value / 100)
             )
-            self._rate = _Knob(words("Rate"), 80, 450, "", lambda value: act("set_rate", rate=value))
+            self._rate = _Knob(words("Rate"), 80, 450, "", lambda rate: act("set_rate", rate=rate))
         with ui.element("div").classes("lb-say"):
             self._say = ui.input(placeholder=words("Say this")).props(
                 "dense outlined maxlength=200 clearable"
@@ -99,9 +99,7 @@ class Voice:
         speaking = view.speaking
         quiet = "Paused" if player.paused else "Nothing is being spoken"
         self._now.text = speaking.text if speaking else words(quiet)
-        self._now.classes(
-            add="" if speaking else "lb-quiet", remove="lb-quiet" if speaking else ""
-        )
+        self._now.classes(add="" if speaking else "lb-quiet", remove="lb-quiet" if speaking else "")
         whom = [words("for {user}", user=speaking.user)] if speaking and speaking.user else []
         if player.paused and speaking:
             whom.insert(0, words("Paused"))
@@ -141,7 +139,7 @@ class _Knob:
         self._held = event.args == "start"
 
     async def _changed(self) -> None:
-        await self._turn(int(self._slider.value))
+        await self._turn(int(self._slider.value or 0))
 
     def show(self, value: int) -> None:
         """Show the value in force."""
@@ -160,9 +158,9 @@ class Templates:
             self._switches = {kind: self._switch(kind, words(kind)) for kind in kinds}
 
     def _switch(self, kind: str, name: str) -> ui.switch:
-        async def switched(event: ValueChangeEventArguments[bool]) -> None:
+        async def switched(event: ValueChangeEventArguments[bool | None]) -> None:
             if event.value != self._shown.get(kind):
-                await self._act("switch_template", kind=kind, on=event.value)
+                await self._act("switch_template", kind=kind, on=bool(event.value))
                 self._switches[kind].value = self._shown[kind]  # what is in force, shown next
 
         return ui.switch(name, on_change=switched).props(f"dense data-kind={kind}")

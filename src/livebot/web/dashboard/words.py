@@ -8,6 +8,8 @@ __all__ = ["CHINESE", "LANGUAGES", "Words", "language_for"]
 
 LANGUAGES = ("en", "zh")
 
+_MINUTE = 60
+
 CHINESE = {
     # the top of the page
     "Dashboard": "控制台",
@@ -55,7 +57,7 @@ CHINESE = {
     "Nothing waits": "没有等待的内容",
     "Dropped, by reason": "未播报的原因",
     "Nothing was dropped": "没有丢弃",
-    "Delay by stage, median seconds": "各阶段延迟（中位数，秒）",
+    "Seconds by stage: median, 95 of 100 dashed": "各阶段用时（秒），虚线为 95 分位",
     "Queue lengths": "队列长度",
     "Pool sizes": "线程池大小",
     "Changes of pool sizes": "线程池大小的变化",
@@ -66,7 +68,7 @@ CHINESE = {
     "Errors": "错误",
     "Nothing went wrong": "没有错误",
     "the whole story": "查看详情",
-    "{count} times": "{count} 次",
+    "{count} ×": "{count} 次",
     "Components": "组件",
     "Restart {name}": "重启 {name}",
     "restarted {count} times": "重启过 {count} 次",
@@ -195,8 +197,8 @@ def language_for(asked: str | None, accept_language: str) -> str:
 class Words:
     """The sentences of one language.
 
-    >>> Words("zh")("{count} times", count=3), Words("en")("{count} times", count=3)
-    ('3 次', '3 times')
+    >>> Words("zh")("{count} ×", count=3), Words("en")("{count} ×", count=3)
+    ('3 次', '3 ×')
     """
 
     def __init__(self, language: str) -> None:
@@ -220,12 +222,13 @@ class Words:
         return self(reason)
 
     def duration(self, seconds: float) -> str:
-        """
+        """Seconds as people read them.
+
         >>> [Words("en").duration(seconds) for seconds in (0.25, 12, 150, 8000)]
         ['0.25 s', '12 s', '2:30', '2:13:20']
         """
-        if seconds < 60:
+        if seconds < _MINUTE:
             return f"{seconds:.3g} s"
-        minutes, left = divmod(int(seconds), 60)
+        minutes, left = divmod(int(seconds), _MINUTE)
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}"
