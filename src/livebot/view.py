@@ -22,7 +22,7 @@ from livebot.playback import PlayerStatistics
 from livebot.replies import ModelStatistics
 from livebot.sources import SourceStatistics
 from livebot.speech import SpeechStatistics
-from threadkit import ManagerReport, QueueStatistics
+from threadkit import Histogram, ManagerReport, QueueStatistics
 
 __all__ = [
     "CacheView",
@@ -318,6 +318,9 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, ManagerReport):
         return plain(value.as_dict())
+    if isinstance(value, Histogram):
+        names = ("count", "p50", "p95", "max")
+        return {name: getattr(value, name) for name in names}
     return _plain_container(value)
 
 

@@ -1,94 +1,28 @@
 """Each control, against the whole pipeline in this process, without a browser."""
 
-import queue
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from livebot.app import LiveBot
+from bot_rig import Rig, chat
 from livebot.config import Settings
 from livebot.controls import Controls, ControlSpec, UnknownControl
-from livebot.messages import Chat, Like, Member, User
-from livebot.sources import Endpoint, FeedState, Simulator
-
-FAR_AWAY = [(3600.0, Like(id="1", count=1))]  # so that the room stays open
-
-
-def chat(number, text, name="甲"):
-    return Chat(id=str(number), user=User(id=f"u{number}", name=name), text=text)
-
-
-class Rig:
-    """A bot that runs, whose sentences are as long as they have characters, in tenths of a second.
-
-    What begins and ends to be heard arrives in `heard`, as ("speaking", text), ("spoken", text)...
-    """
-
-    def __init__(self, tmp_path):
-        self.simulator = Simulator(FAR_AWAY)
-        self.bot = LiveBot(
-            lambda: Endpoint(self.simulator.url),
-            settings=Settings.model_validate({"voice": {"rest": 0.0, "lookahead": 1}}),
-            wav=tmp_path / "out.wav",
-            feed_needs=["simulator"],
-        )
-        self.bot.manager.add("simulator", self.simulator)
-        self.heard = queue.SimpleQueue()
-        self.states = queue.SimpleQueue()
-        self.bot.speaking.speech.synthesize = self.speak
-        player = self.bot.speaking.player
-        player._on_started = self.told(player._on_started)
-        player._on_played = self.told(player._on_played)
-
-    def speak(self, text):
-        pcm = np.full(2205 * len(text), 3000, np.int16).tobytes()
-        return SimpleNamespace(pcm=pcm, sample_rate=22050, text=text, cached=False)
-
-    def told(self, callback):
-        def call(utterance, *rest):
-            callback(utterance, *rest)
-            self.heard.put((utterance.outcome, utterance.text))
-
-        return call
-
-    def receive(self, event):
-        self.bot._receive(event)
-
-    def next(self):
-        return self.heard.get(timeout=10)
-
-    def until(self, outcome, text):
-        while self.next() != (outcome, text):
-            pass
-
-    def control(self, name, **arguments):
-        return self.bot.controls.call(name, arguments)
+from livebot.messages import Member, User
 
 
 @pytest.fixture
 def rig(tmp_path):
-    rig = Rig(tmp_path)
-    changed = rig.bot.history.feed_changed
-
-    def tell(state, sentence):
-        changed(state, sentence)
-        rig.states.put(state)
-
-    rig.bot.history.feed_changed = tell
-    with rig.bot.manager:
-        while rig.states.get(timeout=10) is not FeedState.CONNECTED:
-            pass
+    with Rig(tmp_path).running() as rig:
         yield rig
 
 
 def test_words_said_by_hand_are_heard_and_counted(rig):
     number = rig.control("say", text="  大家\n好  ")
     assert rig.next() == ("speaking", "大家 好")
-    speaking = rig.bot._viewer._look(rig.bot._runtime.monotonic()).speaking
+    speaking = rig.view().speaking
     assert (speaking.number, speaking.text, speaking.kind) == (number, "大家 好", "said")
     assert rig.next() == ("spoken", "大家 好")
-    view = rig.bot._viewer._look(rig.bot._runtime.monotonic())
+    view = rig.view()
     assert (view.ledger.spoken, view.events[-1].fate, view.speaking) == (1, "spoken", None)
 
 
@@ -193,8 +127,7 @@ def test_settings_that_make_no_sense_change_nothing(rig):
 
 def test_reconnecting_opens_another_connection(rig):
     assert rig.control("reconnect") is True
-    while rig.states.get(timeout=10) is not FeedState.CONNECTED:
-        pass
+    rig.wait_connected()
     assert rig.bot.view().source.connections >= 2
     assert "connected" in [change.state.value for change in rig.bot.history.feed_changes()]
 
