@@ -90,22 +90,19 @@ class LevelBacklog:
 
     def take(self) -> Future[Any]:
         while True:
-            best, best_rank = None, 0.0
-            for tasks, handicap in self._ranked:
-                if not tasks:
-                    continue  # in place of the exception below, which costs as much as the rest
-                try:
-                    rank = tasks[0]._submitted_at + handicap
-                except IndexError:
-                    continue
-                if best is None or rank < best_rank:
-                    best, best_rank = tasks, rank
-            if best is None:
-                raise IndexError
+            best, lead = None, 0.0
             try:
-                return best.popleft()
+                for tasks, handicap in self._ranked:
+                    if tasks and (
+                        best is None  # where one level only has tasks, nothing is compared
+                        or tasks[0]._submitted_at + handicap < best[0]._submitted_at + lead
+                    ):
+                        best, lead = tasks, handicap
+                if best is not None:
+                    return best.popleft()
             except IndexError:
                 continue  # another worker was faster
+            raise IndexError
 
     def __len__(self) -> int:
         return sum(map(len, self._levels))

@@ -93,12 +93,12 @@ class Crew:
             self.backlog = PlainBacklog()
         else:
             self.backlog = LevelBacklog(settings.levels, settings.ageing)
-        self.take = self.backlog.take if settings.queue_limit is None else self._take_bounded
         self.intake = Intake(self)
         self.deadlines = Deadlines(self)
         self.ending = Ending(self)
         self.pauses = Pauses(self)
         self.roster = Roster(self)
+        self.take = self.intake.way_out()
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -233,18 +233,6 @@ class Crew:
         self.ledger.removed(1)
         self.intake.give_room()
         return True
-
-    def _take_bounded(self) -> Future[Any]:
-        if (
-            self.paused and not self.closing
-        ):  # looked at again by the worker; here it keeps the place from being given
-            raise IndexError
-        if self.roster.abandoned and self.roster.is_abandoned(current_worker()):
-            raise IndexError  # it was given up in the middle of its last task, and is to leave
-        future = self.backlog.take()
-        if self.intake.blocked:
-            self.intake.give_room()
-        return future
 
     def ready(self) -> bool:
         """Whether there is a task that may begin. A pause ends where closing begins."""

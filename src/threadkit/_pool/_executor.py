@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import sys
+import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -46,6 +47,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _frame = sys._getframe
+_Function = types.FunctionType  # most are, and it is quicker to see than `callable`
 _numbers = itertools.count()
 
 
@@ -87,7 +89,7 @@ class _Submitter:
         # The hot path, everything in place; `Crew.submit` is the same in readable steps.
         crew = self._crew
         caller = _frame(1)
-        if crew.refusing or self._guarded or not callable(fn):
+        if crew.refusing or self._guarded or (type(fn) is not _Function and not callable(fn)):
             site = caller.f_code, caller.f_lasti
             return crew.submit(self._options, fn, args, kwargs, site)
         future = self._future_type()
@@ -108,7 +110,7 @@ class _Submitter:
             crew.starved(future)
         if self._crew.refusing:
             crew.came_late(future)
-        return cast("Future[T]", future)
+        return future  # type: ignore[return-value]
 
     def map(
         self,

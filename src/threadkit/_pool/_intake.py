@@ -17,7 +17,7 @@ from threadkit._errors import Rejected
 from threadkit._futures import Future
 from threadkit._pool._options import TaskOptions, options_of
 from threadkit._pool._settings import bounded
-from threadkit._pool._worker import blocking
+from threadkit._pool._worker import blocking, current_worker
 
 if TYPE_CHECKING:
     from threadkit._pool._crew import Crew
@@ -66,6 +66,9 @@ class Intake:
         # keys. Held for bookkeeping (finding a victim: O(levels)); never across a wait, user code
         # or callbacks. Taken before the ledger's lock.
         self._lock = self._crew.runtime.rlock()
+        # So many tasks may be put in without a look at the backlog: there was room for them, and
+        # who takes tasks out only makes more.
+        self._room = 0
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -79,13 +82,34 @@ class Intake:
 
         def put(future: Future[Any]) -> None:
             with self._lock:
-                room = length() < limit and not crew.refusing
-                if room:
+                room = self._room or limit - length()
+                if room > 0 and not crew.refusing:
+                    self._room = room - 1
                     append(future)
-            if not room:
-                self.put(future, options)
+                    return
+            self.put(future, options)
 
         return put
+
+    def way_out(self) -> Callable[[], Future[Any]]:
+        """`take` for workers, as short as it may be: out of a bounded backlog it gives room."""
+        crew, take, blocked = self._crew, self._crew.backlog.take, self.blocked
+        if self.limit is None:
+            return take
+
+        def take_and_give_room() -> Future[Any]:
+            # The worker looks again; here it keeps the task's place from being given away.
+            if crew.paused and not crew.closing:
+                raise IndexError
+            roster = crew.roster
+            if roster.abandoned and roster.is_abandoned(current_worker()):
+                raise IndexError  # it was given up in the middle of its last task, and is to leave
+            future = take()
+            if blocked:
+                self.give_room()
+            return future
+
+        return take_and_give_room
 
     def put(self, future: Future[Any], options: TaskOptions) -> None:
         """Put the task into the backlog, or do what the rule says when that is full.
@@ -156,6 +180,7 @@ class Intake:
             victim = self._victim_locked(options)
             full = self.limit is not None and len(crew.backlog) >= self.limit
             if not full:
+                self._room = 0  # look again
                 crew.backlog.put(future)
             elif ticket is not None:
                 # 1. A worker takes a task, then looks for a ticket.

@@ -106,8 +106,23 @@ def _live(me: Worker) -> None:
         here.worker = None  # last: a finalizer that shuts the pool down must not wait for me
 
 
-def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
+def _work(crew: Crew, me: Worker) -> None:
     """Run tasks until there is no more use for this worker.
+
+    In a context without variables, for tasks whose submitter had set none: entered once, for
+    entering it costs as much as what else it takes to call a task. It is left for another one
+    after a task that set a variable.
+    """
+    fold_at: float | None = 0.0
+    while fold_at is not None:
+        blank = Context()
+        fold_at = blank.run(_run_tasks, crew, me, blank, fold_at)
+
+
+def _run_tasks(  # noqa: C901, PLR0912, PLR0915 - see below
+    crew: Crew, me: Worker, blank: Context, fold_at: float
+) -> float | None:
+    """Run tasks while the present context is blank; when to fold, or None if the worker leaves.
 
     Long, because the calls it would take to make it short cost as much as the rest of it. The
     steps: take a task, claim it, run it, publish its result, write down its times.
@@ -115,23 +130,20 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
     take = crew.take
     clock = crew.clock
     record = me.record
-    note_wait = record.waits.append
-    note_run = record.runs.append
-    blank = Context()  # what tasks run in whose submitter had set no context variable
-    run_blank = blank.run
-    now = fold_at = clock()
+    waits, runs = record.waits, record.runs
+    now = clock()
     while True:
         try:
             future = take()
         except IndexError:
             if not _rest(crew, me, now):
-                return
+                return None
             now = clock()
             continue
         if crew.paused and crew.pauses.puts_back(future):
             del future
             if not _rest(crew, me, now):
-                return
+                return None
             now = clock()
             continue
         me.current = future  # before the claim, which may start the clock of a timeout
@@ -148,9 +160,9 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
         context = future._context
         future._args = future._context = None
         me.since = now
-        note_wait(now - submitted_at)
+        waits.append(now - submitted_at)
         try:
-            value = run_blank(fn, *args) if context is None else context.run(fn, *args)  # type: ignore[arg-type, misc]
+            value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[arg-type, misc]
         except BaseException as exc:  # noqa: BLE001 - it is the task's result
             started, now = now, clock()
             if not _fail(future, exc, record, now - started):
@@ -159,7 +171,7 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
         else:
             started, now = now, clock()
             if future._cond is None:
-                note_run(now - started)
+                runs.append(now - started)
                 future._result = value
                 if future._cond is not None:  # somebody came in between
                     _tell(future)  # type: ignore[unreachable]
@@ -168,13 +180,12 @@ def _work(crew: Crew, me: Worker) -> None:  # noqa: C901, PLR0912, PLR0915 - see
                 fold_at = now
         # Until the next task comes, nothing of this one may stay alive here.
         future = fn = args = context = value = me.current = None  # type: ignore[assignment]
-        if blank:
-            blank = Context()
-            run_blank = blank.run
         if now >= fold_at:
             fold_at = record.fold(now)
             if _leaves(crew, me):
-                return
+                return None
+        if blank:
+            return fold_at
 
 
 def _rest(crew: Crew, me: Worker, now: float) -> bool:
