@@ -45,6 +45,17 @@ def test_reject_refuses_the_task_that_finds_the_queue_full():
     assert held.pool.statistics().submitted == 3
 
 
+def test_the_bound_holds_whichever_way_tasks_come_in():
+    with Gated(queue_limit=3, overflow="reject") as held:
+        plain = held.pool.submit
+        plain(held.ran.append, 1)
+        held.put(2, ttl=WAIT), held.put(3, ttl=WAIT)
+        with pytest.raises(Rejected, match="the queue is full"):
+            plain(held.ran.append, 4)
+        assert held.pool.statistics().queued == (3,)
+    assert held.ran == [1, 2, 3]
+
+
 def test_drop_oldest_ends_the_task_that_waited_longest_with_the_reason():
     with Gated(queue_limit=2, overflow="drop_oldest") as held:
         oldest, _, _ = held.put(1), held.put(2), held.put(3)

@@ -96,6 +96,18 @@ def test_blocking_means_nothing_outside_a_task():
         assert pool.statistics().lent == 0
 
 
+@pytest.mark.parametrize("propagate", [True, False])
+def test_what_a_task_or_its_callback_sets_is_not_seen_by_the_next(propagate):
+    variable = contextvars.ContextVar("variable", default="unset")
+    seen = []
+    with DynamicThreadPool(max_workers=1, propagate_context=propagate) as pool:
+        for n in range(3):
+            future = pool.submit(lambda n=n: (seen.append(variable.get()), variable.set(n)))
+            future.add_done_callback(lambda _: variable.set("by a callback"))
+        pool.submit(lambda: seen.append(variable.get())).result(WAIT)
+    assert seen == ["unset"] * 4
+
+
 def test_a_task_that_runs_in_place_of_a_wait_knows_itself_and_its_context():
     variable = contextvars.ContextVar("variable", default="unset")
     with DynamicThreadPool(max_workers=1) as pool:

@@ -36,7 +36,7 @@ from threadkit._pool._records import Record
 from threadkit._pool._roster import Roster
 from threadkit._pool._settings import Settings
 from threadkit._pool._supervisor import Supervisor
-from threadkit._pool._worker import Worker, current_worker, run_inside
+from threadkit._pool._worker import Worker, run_inside
 
 __all__ = ["Crew"]
 

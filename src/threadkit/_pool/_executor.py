@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from contextvars import copy_context
 from functools import partial
 from types import FrameType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from typing_extensions import ParamSpec
 
@@ -110,7 +110,7 @@ class _Submitter:
             crew.starved(future)
         if self._crew.refusing:
             crew.came_late(future)
-        return future  # type: ignore[return-value]
+        return future
 
     def map(
         self,

@@ -162,7 +162,7 @@ def _run_tasks(  # noqa: C901, PLR0912, PLR0915 - see below
         me.since = now
         waits.append(now - submitted_at)
         try:
-            value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[arg-type, misc]
+            value = fn(*args) if context is None else context.run(fn, *args)  # type: ignore[misc]
         except BaseException as exc:  # noqa: BLE001 - it is the task's result
             started, now = now, clock()
             if not _fail(future, exc, record, now - started):
