@@ -99,12 +99,15 @@ def test_blocking_means_nothing_outside_a_task():
 @pytest.mark.parametrize("propagate", [True, False])
 def test_what_a_task_or_its_callback_sets_is_not_seen_by_the_next(propagate):
     variable = contextvars.ContextVar("variable", default="unset")
-    seen = []
+    seen, gate = [], threading.Event()
     with DynamicThreadPool(max_workers=1, propagate_context=propagate) as pool:
+        pool.submit(gate.wait, WAIT)
         for n in range(3):
             future = pool.submit(lambda n=n: (seen.append(variable.get()), variable.set(n)))
             future.add_done_callback(lambda _: variable.set("by a callback"))
-        pool.submit(lambda: seen.append(variable.get())).result(WAIT)
+        last = pool.submit(lambda: seen.append(variable.get()))
+        gate.set()
+        last.result(WAIT)
     assert seen == ["unset"] * 4
 
 
