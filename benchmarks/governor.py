@@ -13,6 +13,12 @@ of the last 60 s.
 | reversals | changes in the other direction than the one before |
 | shortage | workers that were missing, each second, summed |
 | idle | workers that were too many, each second, summed |
+| highest | memory of a real process that asks for four times its ceiling, in % of the ceiling |
+| recovery | seconds until all its sizes are as before, once it asks for nothing more |
+
+The last two are `benchmarks.ceiling`: against an injected limit, and in a control group whose limit
+the kernel enforces where this process may make one. `naive` has no governor there, and is stopped
+when it is a third above its limit; in a control group the kernel would kill it, so it is left out.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from benchmarks import ceiling
 from benchmarks.harness import Benchmark, main
 from threadkit._monitor import Stabiliser
 
@@ -115,7 +122,34 @@ def build(options: argparse.Namespace) -> Benchmark:
                 repeats=repeats,
                 warm_up=0,
             )
+    add_real_runs(bench, repeats=1 if options.quick else 3)
     return bench
+
+
+def add_real_runs(bench: Benchmark, repeats: int) -> None:
+    """A process under its ceiling, with the governor and without."""
+    with ceiling.control_group() as group:
+        modes = ["injected"] if group is None else ["injected", "cgroup"]
+    for mode in modes:
+        for name in ("threadkit", "naive") if mode == "injected" else ("threadkit",):
+            runs: list[dict[str, float]] = []
+
+            def highest(
+                mode: str = mode, name: str = name, runs: list[dict[str, float]] = runs
+            ) -> float:
+                found = ceiling.measure(mode, governed=name == "threadkit")
+                assert found is not None
+                assert found.get("hits", 0) == 0  # the kernel never had to step in
+                runs.append(found)
+                return found["highest"]
+
+            def recovery(runs: list[dict[str, float]] = runs) -> float:
+                return runs.pop()["recovery"]
+
+            options = {"workload": f"real, {mode}", "repeats": repeats, "warm_up": 0}
+            bench.add(name, "highest", highest, unit="% of the ceiling", **options)  # type: ignore[arg-type]
+            if name == "threadkit":
+                bench.add(name, "recovery", recovery, unit="s", **options)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
