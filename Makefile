@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOUND := libportaudio2
 SOUND_TESTS := $(SOUND) pulseaudio pulseaudio-utils libasound2-plugins
+BROWSER_TESTS := chromium
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -19,10 +20,12 @@ demo: $(VENV)/demo ## a live room on this machine, spoken: Ctrl-C ends it (ARGS=
 
 test: $(VENV)/test ## every test but the stress tests
 	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
+	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
 	$(BIN)/python -m pytest $(ARGS)
 
 stress: $(VENV)/test ## the long hammers
 	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
+	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
 	$(BIN)/python -m pytest tests/stress -m stress -s $(ARGS)
 
 lint: $(VENV)/dev ## style, layers

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
-from nicegui import ui
+from nicegui import Client, ui
 from starlette.requests import Request
 
 from livebot.app import LiveBot
@@ -25,6 +25,7 @@ __all__ = ["mount"]
 _OFTEN = 0.2  # seconds between two looks at what changes all the time
 _SELDOM = 2.0  # seconds between two looks at the rest
 _STYLE = Path(__file__).with_name("dashboard.css").read_text(encoding="utf-8")
+_TURN_THE_LIGHT = '() => setDark(!document.body.classList.contains("body--dark"))'
 _STAGES = {
     "received": "at the door",
     "processing": "moderation and reply",
@@ -42,6 +43,8 @@ def mount(app: FastAPI, bot: LiveBot) -> None:
 
     @asynccontextmanager
     async def both(outer: FastAPI) -> AsyncGenerator[Any]:
+        # What a server that died left behind: its tabs are told to load the page anew.
+        Client.instances.clear()
         async with host.router.lifespan_context(host), lifespan(outer) as state:
             yield state
 
@@ -93,7 +96,7 @@ class Page:
         self._act = acting(bot.controls, words)
         self._version = 0
         ui.add_css(_STYLE)
-        self._dark = ui.dark_mode({"dark": True, "light": False}.get(theme))
+        ui.dark_mode({"dark": True, "light": False}.get(theme))
         self._draw_top()
         with ui.element("main").classes("lb-page"):
             self._draw_live()
@@ -116,9 +119,8 @@ class Page:
             ui.element("div").classes("lb-push")
             other = next(name for name in LANGUAGES if name != words.language)
             ui.link({"zh": "中文", "en": "English"}[other], f"?lang={other}").classes("lb-chip")
-            ui.button(icon="contrast", on_click=self._turn_the_light).props(
-                f'flat round dense aria-label="{words("Light or dark")}"'
-            )
+            light = ui.button(icon="contrast").on("click", js_handler=_TURN_THE_LIGHT)
+            light.props(f'flat round dense aria-label="{words("Light or dark")}"')
 
     def _draw_live(self) -> None:
         words = self._words
@@ -240,9 +242,6 @@ class Page:
         if ready is not None:
             said = self._words("done" if ready else "It was not ready in time")
             ui.notify(said, type="positive" if ready else "warning", position="top", timeout=1500)
-
-    def _turn_the_light(self) -> None:
-        self._dark.value = not self._dark.value
 
 
 def _tile(name: str, mark: str) -> ui.label:

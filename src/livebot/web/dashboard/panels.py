@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from nicegui import run, ui
-from nicegui.events import ValueChangeEventArguments
+from nicegui import ui
+from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
 from livebot.controls import Controls
 from livebot.view import View
@@ -25,7 +26,7 @@ def acting(controls: Controls, words: Words) -> Act:
 
     async def act(name: str, said: str | None = None, **arguments: Any) -> Any:
         try:
-            result = await run.io_bound(controls.call, name, arguments)
+            result = await asyncio.to_thread(controls.call, name, arguments)
         except (ValueError, RuntimeError) as exc:
             ui.notify(str(exc), type="negative", position="top")
             return None
@@ -135,11 +136,12 @@ class _Knob:
         self._slider.on("pan", self._pan)
         self._slider.on("change", self._changed)
 
-    def _pan(self, event: Any) -> None:
+    def _pan(self, event: GenericEventArguments) -> None:
         self._held = event.args == "start"
 
-    async def _changed(self) -> None:
-        await self._turn(int(self._slider.value or 0))
+    async def _changed(self, event: GenericEventArguments) -> None:
+        self._held = False
+        await self._turn(int(event.args))
 
     def show(self, value: int) -> None:
         """Show the value in force."""
