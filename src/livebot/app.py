@@ -8,6 +8,7 @@ reason: several times more arrives than can be spoken, so shedding is the normal
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ class LiveBot:
     Args:
         url: The room's WebSocket address, or a callable that says where the room is now.
         settings: Everything that can be tuned.
+        source: Makes what is read instead of `url`, given `emit`, `on_state` and `runtime`.
         wav: A file to speak into, in real time; None means the sound device.
         feed_needs: Components of `manager`, added later, that the feed needs.
         runtime: Where clock, locks and threads come from.
@@ -83,9 +85,10 @@ class LiveBot:
 
     def __init__(
         self,
-        url: str | Callable[[], Endpoint],
+        url: str | Callable[[], Endpoint] = "",
         *,
         settings: Settings,
+        source: Callable[..., Feed] | None = None,
         wav: Path | None = None,
         feed_needs: Iterable[str] = (),
         runtime: Runtime = REAL,
@@ -140,7 +143,8 @@ class LiveBot:
             self._ledger.drop,
             runtime=runtime,
         )
-        self._source = _source(url, settings.feed, self._receive, self._feed_changed, runtime)
+        make_source = source or _reader(url, settings.feed)
+        self._source = make_source(emit=self._receive, on_state=self._feed_changed, runtime=runtime)
         self.controls = Controls(
             settings,
             manager=self.manager,
@@ -315,13 +319,7 @@ class _Errors:
             self._errors.close()
 
 
-def _source(
-    url: str | Callable[[], Endpoint],
-    feed: FeedSettings,
-    emit: Callable[[Event], None],
-    on_state: Callable[[FeedState, str], None],
-    runtime: Runtime,
-) -> Feed:
-    """The reader of the feed. A callable says its own headers."""
+def _reader(url: str | Callable[[], Endpoint], feed: FeedSettings) -> Callable[..., Feed]:
+    """Makes the reader of the feed. A callable says its own headers."""
     headers = feed.headers if isinstance(url, str) else None
-    return SOURCES[feed.kind](url, headers=headers, emit=emit, on_state=on_state, runtime=runtime)
+    return functools.partial(SOURCES[feed.kind], url, headers=headers)

@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from livebot.app import Snapshot
+from livebot.playback import PlayerStatistics
+from livebot.sources import SimulatorStatistics, SourceStatistics
 from threadkit import Histogram
 
-__all__ = ["LiveTable", "print_summary", "summary"]
+__all__ = ["Picture", "recorded", "simulated", "spoken", "summary", "table"]
 
 _REFRESH = 4  # pictures a second
 
@@ -52,43 +54,39 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
     }
 
 
-class LiveTable:
-    """A component that shows the bot at work, where somebody is looking.
+class Picture:
+    """A component that shows what goes on, where somebody is looking.
 
     Args:
-        snapshot: Where the figures come from.
+        draw: Says what to show now, on a thread of its own.
         console: Where to draw; nothing is drawn when it is not a terminal.
     """
 
-    def __init__(self, snapshot: Callable[[], Snapshot], console: Console) -> None:
-        self._snapshot = snapshot
-        self._live = Live(
-            get_renderable=self._draw,
-            console=console,
-            refresh_per_second=_REFRESH,
-            auto_refresh=console.is_terminal,
-            transient=True,
-        )
+    def __init__(self, draw: Callable[[], RenderableType], console: Console) -> None:
+        self._draw = draw
+        self._console = console
+        self._live: Live | None = None
 
     def start(self, ctx: object, /) -> None:
+        self._live = Live(
+            get_renderable=self._draw,
+            console=self._console,
+            refresh_per_second=_REFRESH,
+            auto_refresh=self._console.is_terminal,
+            transient=True,
+        )
         self._live.start()
 
     def stop(self, ctx: object, /) -> None:
-        self._live.stop()
-
-    def _draw(self) -> RenderableType:
-        return _table(self._snapshot())
+        if self._live is not None:
+            self._live.stop()
 
 
-def print_summary(snapshot: Snapshot, console: Console) -> None:
-    """Show what became of the room."""
-    console.print(_table(snapshot))
-
-
-def _table(snapshot: Snapshot) -> RenderableType:
+def table(snapshot: Snapshot) -> RenderableType:
+    """What became of the room so far."""
     ledger, player = snapshot.ledger, snapshot.player
-    table = Table("in", "waiting", "spoken", "dropped", "delay p50", "delay p95", "sound", "feed")
-    table.add_row(
+    figures = Table("in", "waiting", "spoken", "dropped", "delay p50", "delay p95", "sound", "feed")
+    figures.add_row(
         str(ledger.received),
         str(ledger.pending),
         str(ledger.spoken),
@@ -97,7 +95,40 @@ def _table(snapshot: Snapshot) -> RenderableType:
         f"{player.seconds:.0f} s",
         snapshot.source.state.value,
     )
-    return Group(table, _drops(ledger.dropped), Text(f"sound goes to: {player.sink}", style="dim"))
+    sink = Text(f"sound goes to: {player.sink}", style="dim")
+    return Group(figures, _drops(ledger.dropped), sink)
+
+
+def recorded(source: SourceStatistics) -> RenderableType:
+    """How a recording goes."""
+    figures = Table("events", "reconnects", "malformed", "feed")
+    figures.add_row(
+        str(sum(source.decoded.values())),
+        str(source.reconnects),
+        str(source.malformed),
+        source.state.value,
+    )
+    return figures
+
+
+def simulated(room: SimulatorStatistics) -> RenderableType:
+    """How a simulated room goes."""
+    figures = Table("watching", "connections", "sent", "repeated", "faults", "room")
+    figures.add_row(
+        str(room.watching),
+        str(room.connections),
+        str(sum(room.sent.values())),
+        str(room.repeated),
+        str(sum(room.faults.values())),
+        "over" if room.played_out else "live",
+    )
+    return figures
+
+
+def spoken(player: PlayerStatistics, whole: int) -> RenderableType:
+    """How far the sentences have come of which there are `whole`."""
+    done = player.played + player.failed
+    return Text(f"{min(done + 1, whole)} of {whole}: {player.speaking or '...'}")
 
 
 def _drops(dropped: Mapping[str, int]) -> RenderableType:

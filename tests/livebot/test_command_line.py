@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from livebot.__main__ import main
 from livebot.config import Settings, load
 from livebot.messages import Chat, User
 from livebot.sources import Simulator
@@ -36,13 +37,40 @@ def simulator():
     simulator.stop()
 
 
-def test_help_names_every_command_and_needs_nothing_heavy(tmp_path):
+COMMANDS = ("demo", "run", "replay", "record", "simulate", "say", "check", "init", "completion")
+
+
+def test_help_names_every_command_what_it_exits_with_and_examples(tmp_path):
     done = livebot(tmp_path, "--help")
     assert done.returncode == 0
-    assert all(command in done.stdout for command in ("demo", "run", "init", "check"))
-    code = "import sys, livebot.__main__; print('openai' in sys.modules, 'numpy' in sys.modules)"
+    for part in (*COMMANDS, "exit codes:", "examples:"):
+        assert f"\n    {part}" in done.stdout or f"\n{part}" in done.stdout, part
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"examples:\n  livebot {command}" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_help_answers_at_once_because_it_imports_next_to_nothing():
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "from livebot.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "new = set(sys.modules) - before\n"
+        "tops = {name.partition('.')[0] for name in new} - sys.stdlib_module_names\n"
+        "print(len(new), *sorted(tops), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False False\n"
+    count, *foreign = done.stderr.split()
+    assert foreign == ["livebot"], "everything else comes from the standard library"
+    assert int(count) < 100
 
 
 def test_without_a_command_the_help_is_shown(tmp_path):
@@ -141,11 +169,11 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(tmp_path):
 
 
 def test_ctrl_c_before_anything_runs_is_no_accident(monkeypatch, capsys):
-    import livebot.__main__ as command_line
+    from livebot.commands import live
 
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command_line, "_demo", interrupted)
-    assert command_line.main(["demo"]) == 130
+    monkeypatch.setattr(live, "_demo", interrupted)
+    assert main(["demo"]) == 130
     assert capsys.readouterr().err == ""
