@@ -13,6 +13,7 @@ import enum
 import queue
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures.thread import BrokenThreadPool
 from typing import Any, cast
 
 from typing_extensions import Self
@@ -174,7 +175,7 @@ class PoolClosed(PoolError, RuntimeError):
     retry = Retry.HIGHER_LEVEL
 
 
-class WorkerLost(PoolError, concurrent.futures.BrokenExecutor):
+class WorkerLost(PoolError, BrokenThreadPool):
     """Raised when a pool cannot keep a worker: its initializer failed, or the process forked."""
 
     severity = Severity.CRITICAL

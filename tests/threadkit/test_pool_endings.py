@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from concurrent.futures.thread import BrokenThreadPool
 
 import pytest
 
@@ -140,6 +141,35 @@ def test_the_interpreter_finishes_submitted_tasks_before_it_exits():
     assert sorted(printed) == list("012345")
 
 
+@pytest.mark.parametrize("rule", ["'wait'", "'abandon'", "50"])
+def test_a_thread_that_a_task_started_is_not_cut_off_at_exit(rule):
+    printed = python(f"""
+        import threading
+        from threadkit import DynamicThreadPool
+        pool = DynamicThreadPool(max_workers=1, at_exit={rule})
+        main = threading.main_thread()
+        def save():
+            main.join()
+            print("saved", flush=True)
+        def start():
+            threading.Thread(target=save).start()
+            return threading.current_thread().daemon
+        print(pool.submit(start).result(20))
+    """)
+    assert printed == ["False", "saved"]
+
+
+def test_a_task_given_up_does_not_hold_up_the_exit():
+    printed = python("""
+        import threading
+        from threadkit import DynamicThreadPool
+        pool = DynamicThreadPool(max_workers=1)
+        stuck = pool.with_options(timeout=0.01).submit(threading.Event().wait, 50)
+        print(type(stuck.exception(20)).__name__)
+    """)
+    assert printed == ["TaskTimeout"]
+
+
 @pytest.mark.parametrize("rule", ["'abandon'", "0.05"])
 def test_an_exit_that_does_not_wait_does_not_run_the_queue(rule):
     printed = python(f"""
@@ -204,6 +234,53 @@ def test_in_a_forks_child_old_futures_fail_and_the_pool_works_anew():
 
 
 @needs_fork
+def test_in_a_forks_child_every_task_of_a_worker_fails_and_so_does_a_paused_one():
+    printed = python("""
+        import os, threading
+        from threadkit import DynamicThreadPool
+        pool = DynamicThreadPool(max_workers=1)
+        gate, begun = threading.Event(), threading.Event()
+        def outer():
+            return pool.submit(lambda: (begun.set(), gate.wait(50))).result()
+        outer = pool.submit(outer)
+        begun.wait()
+        paused = DynamicThreadPool(max_workers=1)
+        paused.submit(int).result()
+        paused.pause()
+        waiting = paused.submit(int)
+        pid = os.fork()
+        if not pid:
+            print(type(outer.exception(5)).__name__, type(waiting.exception(5)).__name__)
+            print(pool.submit(pow, 2, 3).result(5), flush=True)
+            pool.shutdown()
+            os._exit(0)
+        print(os.waitpid(pid, 0)[1], flush=True)
+        gate.set()
+        paused.resume()
+        print(waiting.result(5))
+    """)
+    assert printed == ["WorkerLost", "WorkerLost", "8", "0", "0"]
+
+
+@needs_fork
+def test_a_fork_inside_blocking_leaves_the_childs_limit_alone():
+    printed = python("""
+        import os
+        from threadkit import DynamicThreadPool
+        def forks():
+            with pool.blocking():
+                pid = os.fork()
+            if not pid:
+                print(pool.statistics().lent, flush=True)
+                os._exit(0)
+            return pid
+        with DynamicThreadPool(max_workers=1) as pool:
+            print(os.waitpid(pool.submit(forks).result(20), 0)[1])
+    """)
+    assert printed == ["0", "0"]
+
+
+@needs_fork
 def test_a_task_that_forks_ends_the_child_when_it_returns_there():
     printed = python("""
         import os
@@ -227,7 +304,7 @@ def test_an_initializer_that_fails_breaks_the_pool_and_ends_every_future(caplog)
 
     with DynamicThreadPool(max_workers=1, initializer=fail) as pool:
         caplog.set_level(logging.CRITICAL, "threadkit.pool")
-        with pytest.raises(concurrent.futures.BrokenExecutor):
+        with pytest.raises(BrokenThreadPool):
             pool.submit(int).result(WAIT)
         with pytest.raises(WorkerLost, match="initializer failed"):
             pool.submit(int).result(WAIT)  # submit raises, or what was just taken in fails

@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from threadkit import DynamicThreadPool, Future, TaskTimeout
+from threadkit import DynamicThreadPool, Future, TaskTimeout, WorkerLost
 from threadkit.sizing import Decision
 
 WAIT = 10  # s; how long a test waits for what must happen
@@ -176,6 +176,83 @@ def test_a_policy_that_decides_nothing_leaves_the_size_and_is_reported_once(capl
         assert [pool.check_and_adjust() for _ in range(3)] == [1, 1, 1]
     assert [record.message for record in caplog.records if "policy failed" in record.message]
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("size", ["3", 2.5, math.nan, None])
+def test_a_size_that_is_no_whole_number_leaves_the_size_and_is_reported(size, caplog):
+    class Policy:
+        def decide(self, _):
+            return Decision(size, "on purpose")
+
+    with DynamicThreadPool(min_workers=1, max_workers=4, policy=Policy()) as pool:
+        assert [pool.check_and_adjust() for _ in range(3)] == [1, 1, 1]
+        assert pool.submit(int).result(WAIT) == 0
+    assert "the size of a Decision must be an int" in str(caplog.records[0].exc_info[1])
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("recheck", ["soon", math.nan, -1])
+def test_a_recheck_that_is_no_duration_is_reported(recheck, caplog):
+    class Policy:
+        def decide(self, _):
+            return Decision(1, "on purpose", recheck)
+
+    with DynamicThreadPool(min_workers=1, max_workers=4, policy=Policy()) as pool:
+        assert pool.check_and_adjust() == 1
+    assert "the recheck of a Decision must be" in str(caplog.records[0].exc_info[1])
+
+
+@pytest.mark.parametrize("n", ["3", 2.5])
+def test_a_size_by_hand_is_a_whole_number(n):
+    with (
+        DynamicThreadPool(max_workers=4) as pool,
+        pytest.raises(TypeError, match=f"n must be an int, not {n!r}"),
+    ):
+        pool.adjust_pool_size(n)
+
+
+def test_a_key_that_cannot_be_hashed_is_refused_before_anything_is_submitted():
+    with DynamicThreadPool() as pool, pytest.raises(TypeError, match="unhashable"):
+        pool.with_options(key=[])
+
+
+def test_the_task_of_a_worker_that_dies_ends(gate, monkeypatch, caplog):
+    pool = DynamicThreadPool(max_workers=1)
+    pool.submit(int).result(WAIT)
+
+    def broken(*_):
+        raise MemoryError("on purpose")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool._crew.supervisor, "schedule", broken)
+        lost = pool.with_options(timeout=5).submit(int)
+        assert isinstance(lost.exception(WAIT), WorkerLost)
+    assert pool.submit(int, "3").result(WAIT) == 3  # another one took its place
+    pool.shutdown()
+    books = pool.statistics()
+    assert (books.submitted, books.completed, books.dropped) == (3, 2, 1)
+    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+
+
+def test_a_pool_ended_by_a_finalizer_on_its_own_thread_does_not_wait_for_itself():
+    ended = []
+
+    class Owner:
+        def __init__(self, pool):
+            self.pool = pool
+
+        def __del__(self):
+            ended.append(self.pool.shutdown().finished)
+
+    pool = DynamicThreadPool(max_workers=1, initializer=lambda: None)
+    kept = threading.local()
+
+    def keep():  # until the thread's end, which is when its locals go
+        kept.owner = Owner(pool)
+
+    pool.submit(keep).result(WAIT)
+    assert pool.shutdown(timeout=WAIT).finished
+    assert ended == [True]
 
 
 def test_deadlines_of_tasks_that_ended_are_forgotten():

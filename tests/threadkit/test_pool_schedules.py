@@ -745,6 +745,55 @@ def superseded_against_claim(sim):
         assert settle(pool).superseded == list(ends.values()).count("Rejected")
 
 
+@scenario
+def a_newer_key_against_one_whose_submitter_waits(sim):
+    """Where submitters block, the one that came last is the one that runs."""
+    ran = []
+    with pool_of(sim, 1, queue_limit=1) as pool:
+        gate = sim.event()
+        holder = pool.submit(gate.wait)
+        sim.sleep(0)
+        filler = pool.submit(int)
+        keyed = pool.with_options(key="k")
+        futures = {}
+
+        def submit(name, at):
+            sim.sleep(at)
+            futures[name] = keyed.submit(ran.append, name)
+
+        def open_up():
+            sim.sleep(3)
+            filler.cancel()  # room, for one of them
+            sim.sleep(1)
+            gate.set()
+
+        together(sim, lambda: submit("old", 1), lambda: submit("new", 2), open_up)
+        ends = {name: outcome(future) for name, future in futures.items()}
+        assert ends["new"] is None
+        assert ran[-1] == "new"
+        assert ends["old"] == ("Rejected" if ran == ["new"] else None)
+        outcome(holder)
+        pool.shutdown()
+        assert settle(pool).superseded == (ends["old"] == "Rejected")
+
+
+@scenario
+def keys_whose_submitters_lose_patience(sim):
+    """A submit is refused, superseded, or its task runs; the last accepted one runs last."""
+    ran, futures = [], {}
+    with pool_of(sim, 1, queue_limit=1, overflow_timeout=1) as pool:
+        pool.submit(sim.sleep, 1)
+        pool.submit(sim.sleep, 1)
+        keyed = pool.with_options(key="k")
+        names = ["a", "b", "c"]
+        together(sim, *[lambda n=name: submit_all(keyed, ran, futures, [n]) for name in names])
+        ends = check_each_ended_once(ran, futures)
+        pool.shutdown()
+        books = settle(pool)
+        assert books.rejected == list(futures.values()).count(None)
+        assert books.superseded == list(ends.values()).count("Rejected")
+
+
 # -- pauses --------------------------------------------------------------------------------
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
+import weakref
 
 import pytest
 
-from threadkit import DynamicThreadPool, Rejected, TaskCancelled, current_task
+from threadkit import DynamicThreadPool, Rejected, TaskCancelled, TaskTimeout, current_task
 from threadkit.testing import SimRuntime
 
 WAIT = 10
@@ -305,3 +307,132 @@ def test_map_times_out_and_cancels_what_has_not_begun():
 def test_map_names_a_bad_buffersize(buffersize, error):
     with DynamicThreadPool() as pool, pytest.raises(error, match="buffersize"):
         pool.map(abs, [1], buffersize=buffersize)
+
+
+class Cursor:
+    """An iterator that can be asked how far it was read."""
+
+    def __init__(self, items):
+        self.read = 0
+        self._items = iter(items)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.read += 1
+        return next(self._items)
+
+
+@pytest.mark.parametrize("buffersize", [None, 1, 5])
+def test_map_reads_no_further_than_the_shortest_iterable_asks(buffersize):
+    with DynamicThreadPool(max_workers=2) as pool:
+        first = Cursor(range(20))
+        assert list(pool.map(max, first, [7, 8, 9], buffersize=buffersize)) == [7, 8, 9]
+        assert first.read == 4  # the built-in map and zip read one too many, too; once
+
+
+def test_a_failing_map_leaves_no_circle_behind():
+    class Local:
+        pass
+
+    def fail(n):
+        raise ValueError(n)
+
+    def fails_with_a_local(pool):
+        local = Local()
+        with pytest.raises(ValueError, match="0"):
+            list(pool.map(fail, range(3)))
+        return weakref.ref(local)
+
+    with DynamicThreadPool(max_workers=2) as pool:
+        gc.collect()
+        gc.disable()
+        try:
+            assert fails_with_a_local(pool)() is None
+        finally:
+            gc.enable()
+
+
+# -- the context of tasks that run on somebody else's thread ----------------------------------
+
+
+def test_a_task_run_in_place_of_a_wait_sees_nothing_of_the_waiting_one():
+    spoken = contextvars.ContextVar("spoken", default="nothing")
+    seen = []
+
+    def inner():
+        seen.append(spoken.get())
+        spoken.set("inside")
+
+    with DynamicThreadPool(max_workers=1, propagate_context=False) as pool:
+
+        def outer():
+            spoken.set("outside")
+            pool.submit(inner).result(None)
+            return spoken.get()
+
+        assert pool.submit(outer).result(WAIT) == "outside"
+    assert seen == ["nothing"]
+
+
+def full_pool(gate, **options):
+    """A pool whose worker is busy and whose queue is full: who submits runs the task."""
+    pool = DynamicThreadPool(max_workers=1, queue_limit=1, overflow="caller_runs", **options)
+    begun = threading.Event()
+    pool.submit(lambda: (begun.set(), gate.wait(WAIT)))
+    assert begun.wait(WAIT)
+    pool.submit(int)
+    return pool
+
+
+def test_a_task_its_submitter_runs_leaves_no_context_behind_and_knows_itself():
+    spoken = contextvars.ContextVar("spoken", default="nothing")
+    gate = threading.Event()
+    with full_pool(gate) as pool:
+        view = pool.with_options(label="mine")
+        future = view.submit(lambda: (spoken.set("inside"), current_task().label))
+        assert future.result(0)[1] == "mine"
+        assert spoken.get() == "nothing"
+        assert current_task().label is None
+        gate.set()
+
+
+def test_a_task_its_submitter_runs_hears_of_its_timeout():
+    gate, told = threading.Event(), threading.Event()
+    with full_pool(gate) as pool:
+
+        def patient():
+            while True:
+                try:
+                    current_task().check()
+                except TaskTimeout:
+                    told.set()
+                    return
+
+        assert isinstance(pool.with_options(timeout=0.01).submit(patient).exception(0), TaskTimeout)
+        assert told.is_set()
+        assert pool.statistics().abandoned == 0  # nobody's worker
+        gate.set()
+
+
+def test_a_shutdown_that_gives_up_asks_every_task_of_a_worker_to_stop():
+    inner_begun, stop = threading.Event(), threading.Event()
+    pool = DynamicThreadPool(max_workers=1)
+
+    def inner():
+        inner_begun.set()
+        assert stop.wait(WAIT)
+
+    def outer():
+        pool.with_options(label="inner").submit(inner).result()
+        current_task().check()
+        return "was not asked"
+
+    future = pool.with_options(label="outer").submit(outer)
+    assert inner_begun.wait(WAIT)
+    report = pool.shutdown(timeout=0)
+    assert report.running == ("inner", "outer")
+    stop.set()
+    assert isinstance(future.exception(WAIT), TaskCancelled)
+    assert pool.shutdown(timeout=WAIT).finished

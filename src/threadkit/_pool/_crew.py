@@ -18,8 +18,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures._base import PENDING
+from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
+from operator import methodcaller
 from types import CodeType
 from typing import Any
 
@@ -53,6 +55,8 @@ class Crew:
 
     __slots__ = (
         "__weakref__",
+        "_wake_first",
+        "_wake_last",
         "backlog",
         "broken",
         "clock",
@@ -106,6 +110,11 @@ class Crew:
         # Workers that wait for work, the one that parked last at the right end. Whoever pops one
         # is the only one who may wake it, and has to.
         self.parked: deque[Worker] = deque()
+        # Popped and woken in one call in C, which no signal can interrupt: one that is popped and
+        # not woken, because Ctrl-C came in between, would sleep for ever.
+        wake = methodcaller("wake")
+        self._wake_last = map(wake, iter(self.parked.pop, None)).__next__
+        self._wake_first = map(wake, iter(self.parked.popleft, None)).__next__
         # Flags, read without a lock by hot paths.
         self.hungry = True  # a submit that finds no parked worker is to call starved()
         self.surplus = False  # more workers than wanted: who has nothing to do leaves
@@ -215,11 +224,15 @@ class Crew:
 
     def wake_last(self) -> None:
         """Wake the worker that parked last, if any is parked."""
-        try:
-            worker = self.parked.pop()
+        try:  # noqa: SIM105 - suppress() costs twice the rest
+            self._wake_last()
         except IndexError:
-            return
-        worker.wake()
+            pass
+
+    def wake_first(self) -> None:
+        """Wake the worker that parked first, if any is parked."""
+        with suppress(IndexError):
+            self._wake_first()
 
     def wake_all(self) -> None:
         """Wake everybody who is parked."""

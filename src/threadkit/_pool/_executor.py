@@ -184,7 +184,7 @@ class DynamicThreadPool(_Submitter, Executor):
         check_interval: Seconds between two looks of the policy while there is work.
         idle_timeout: Seconds a thread may be without work before policies let it go.
         initializer: Called with `initargs` on each new thread. If it raises, the pool is broken:
-            waiting tasks fail, and submit raises WorkerLost, a BrokenExecutor.
+            waiting tasks fail, and submit raises WorkerLost, a BrokenThreadPool.
         initargs: Its arguments.
         errors: Where failures of tasks go whose future is dropped before anybody read it.
         propagate_context: Whether tasks run in a copy of their submitter's context variables.
@@ -278,8 +278,10 @@ class DynamicThreadPool(_Submitter, Executor):
 
         Raises:
             ValueError: The level is unknown, or a duration is negative.
+            TypeError: The key cannot be hashed, or a duration is no number.
         """
         crew = self._crew
+        hash(key)
         check_priority(priority, crew.settings.levels)
         check_seconds("timeout", timeout)
         check_seconds("ttl", ttl)
@@ -319,8 +321,11 @@ class DynamicThreadPool(_Submitter, Executor):
         """Have `n` workers from now on (between the limits), until the policy says otherwise.
 
         Raises:
+            TypeError: `n` is no int.
             ValueError: `n` is negative.
         """
+        if not isinstance(n, int):
+            raise TypeError(f"n must be an int, not {n!r}")
         if n < 0:
             raise ValueError(f"n must be 0 or more, not {n!r}")
         self._crew.roster.want(n, f"adjust_pool_size({n})")
@@ -345,7 +350,10 @@ class DynamicThreadPool(_Submitter, Executor):
     # -- pauses and the end -----------------------------------------------------------------
 
     def pause(self) -> None:
-        """Let no task begin until `resume`. Running ones go on; submit goes on accepting."""
+        """Let no worker begin a task until `resume`.
+
+        Running tasks go on, and submit goes on accepting. A shutdown ends the pause.
+        """
         self._crew.pauses.pause()
 
     def resume(self) -> None:
@@ -356,6 +364,9 @@ class DynamicThreadPool(_Submitter, Executor):
         """Refuse new tasks until `resume`, and wait until the accepted ones have ended.
 
         Blocks: at most `timeout` seconds; then the answer is False.
+
+        Raises:
+            RuntimeError: A task of the pool asked for it: it would wait for itself.
         """
         check_seconds("timeout", timeout)
         return self._crew.pauses.drain(timeout)
@@ -364,6 +375,9 @@ class DynamicThreadPool(_Submitter, Executor):
         """Wait until nothing is queued or running.
 
         Blocks: at most `timeout` seconds; then the answer is False.
+
+        Raises:
+            RuntimeError: A task of the pool asked for it: it would wait for itself.
         """
         check_seconds("timeout", timeout)
         return self._crew.pauses.wait_idle(timeout)
@@ -373,7 +387,8 @@ class DynamicThreadPool(_Submitter, Executor):
     ) -> ShutdownReport:
         """Take no more tasks, and wait for those there are.
 
-        Called from a task of the pool, it waits for all workers but that task's.
+        Called from a task of the pool (or a done-callback on its worker), it waits for all workers
+        but that task's, and those whose tasks do the same.
 
         Blocks: with `wait`, until every worker has left, at most `timeout` seconds. Then tasks
         that still wait are cancelled, those that run are asked to stop (`current_task`), and the

@@ -11,6 +11,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Protocol
 
 from threadkit._errors import Rejected
@@ -56,12 +57,18 @@ class Intake:
         self.timeout = bounded(crew.settings.overflow_timeout)
         # Producers that wait for room, longest first. Whoever pops one has to release it.
         self.blocked: deque[_Ticket] = deque()
+        # Pops and releases in one call in C, which no signal can interrupt.
+        self._admit_first = map(methodcaller("release"), iter(self.blocked.popleft, None)).__next__
+        # The accepted task with a key that came last, until it is collected.
         self._keys: weakref.WeakValueDictionary[Any, Future[Any]] = weakref.WeakValueDictionary()
         self.start_anew()
 
     def start_anew(self) -> None:
         """In the child of a fork: nobody waits, and nobody holds the lock."""
         self.blocked.clear()
+        # Tasks with a key whose producers wait for room, in the order of their coming; false when
+        # a newer one with the same key has come in.
+        self._outside: dict[Future[Any], bool] = {}
         # Guards the decision whether there is room, with the put that follows from it, and the
         # keys. Held for bookkeeping (finding a victim: O(levels)); never across a wait, user code
         # or callbacks. Taken before the ledger's lock.
@@ -141,10 +148,11 @@ class Intake:
                 with blocking(crew):
                     came = ticket.acquire(True, left)
             except BaseException:  # a signal handler's
-                self._give_up(ticket)
+                self._give_up(ticket, future)
                 raise
             if not came:
-                self._give_up(ticket)
+                if self._give_up(ticket, future):
+                    return
                 raise self._rejected(options, f"no room within {self.timeout:g} s")
 
     def may_block(self) -> bool:
@@ -163,46 +171,80 @@ class Intake:
             try:
                 await asyncio.wait_for(ticket.woken.wait(), left)
             except asyncio.TimeoutError:
-                self._give_up(ticket)
+                if self._give_up(ticket, future):
+                    return
                 reason = f"no room within {self.timeout:g} s"
                 raise self._rejected(options, reason) from None
             except BaseException:
-                self._give_up(ticket)
+                self._give_up(ticket, future)
                 raise
 
     def _try_put(self, future: Future[Any], options: TaskOptions, ticket: _Ticket | None) -> bool:
         """Put the task in if there is room or room can be made; else queue the ticket."""
         crew = self._crew
+        superseded: list[Future[Any]] = []
         with self._lock:
             if crew.refusing:
+                self._outside.pop(future, None)
                 raise crew.refusal()
-            older = self._remember_key_locked(future, options)
-            victim = self._victim_locked(options)
-            full = self.limit is not None and len(crew.backlog) >= self.limit
+            if (
+                self._outside.get(future) is False
+            ):  # a newer one with its key came in while its producer waited
+                del self._outside[future]
+                self.give_room()
+                return True
+            if options.key is not None:
+                superseded += self._queued_with_key_locked(options.key)
+            victim = None if superseded else self._victim_locked(options)
+            full = not superseded and self.limit is not None and len(crew.backlog) >= self.limit
             if not full:
                 self._room = 0  # look again
                 crew.backlog.put(future)
+                if options.key is not None:
+                    self._keys[options.key] = future
+                    superseded += self._came_before_locked(future, options.key)
+                    self._outside.pop(future, None)
             elif ticket is not None:
-                # 1. A worker takes a task, then looks for a ticket.
-                # 2. A ticket is queued, then room is looked for. One of the two sees the other.
-                self.blocked.append(ticket)
-                if self.limit is not None and len(crew.backlog) < self.limit:
-                    self.give_room()
-        if older is not None:
+                self._queue_locked(ticket, future, options)
+        for older in superseded:
             crew.drop(older, self._rejected(options_of(older), SUPERSEDED), "superseded")
         if victim is not None:
             crew.drop(victim, self._rejected(options_of(victim), DROPPED), "dropped")
         return not full
 
-    def _remember_key_locked(self, future: Future[Any], options: TaskOptions) -> Future[Any] | None:
-        """The queued task this one supersedes, taken out of the backlog."""
-        if options.key is None:
-            return None
-        older = self._keys.get(options.key)
-        self._keys[options.key] = future
-        if older is None or older is future or not self._crew.remove(older):
-            return None
-        return older
+    def _queue_locked(self, ticket: _Ticket, future: Future[Any], options: TaskOptions) -> None:
+        """Let the producer wait.
+
+        1. A worker takes a task, then looks for a ticket.
+        2. A ticket is queued, then room is looked for. One of the two sees the other.
+        """
+        if options.key is not None:
+            self._outside.setdefault(future, True)
+        self.blocked.append(ticket)
+        if self.limit is not None and len(self._crew.backlog) < self.limit:
+            self.give_room()
+
+    # -- keys -------------------------------------------------------------------------------
+
+    def _queued_with_key_locked(self, key: object) -> list[Future[Any]]:
+        """The task with this key that waits for a worker, taken out of the backlog."""
+        older = self._keys.get(key)
+        return [] if older is None or not self._crew.remove(older) else [older]
+
+    def _came_before_locked(self, future: Future[Any], key: object) -> list[Future[Any]]:
+        """Tasks with this key whose producers wait, and have done so for longer than this one's.
+
+        They are counted as if they had been in the queue: their producers get their futures.
+        """
+        before: list[Future[Any]] = []
+        for other, waits in list(self._outside.items()):
+            if other is future:
+                break
+            if waits and options_of(other).key == key:
+                self._outside[other] = False
+                before.append(other)
+        self._crew.ledger.removed(len(before))
+        return before
 
     def _victim_locked(self, options: TaskOptions) -> Future[Any] | None:
         """A task taken out of the full backlog to make room, if the rule says so."""
@@ -229,20 +271,22 @@ class Intake:
     def give_room(self) -> None:
         """A task has left the backlog: let the producer that waited longest try."""
         if self.blocked:
-            try:
-                ticket = self.blocked.popleft()
-            except IndexError:
-                return
-            ticket.release()
+            with suppress(IndexError):
+                self._admit_first()
 
     def give_up_all(self) -> None:
         """The pool takes no more: let every producer that waits find out."""
         while self.blocked:
             self.give_room()
 
-    def _give_up(self, ticket: _Ticket) -> None:
-        """Take a ticket back; if it was served just now, the next in line gets the room."""
+    def _give_up(self, ticket: _Ticket, future: Future[Any]) -> bool:
+        """Take a ticket back; whether its task was superseded meanwhile.
+
+        If it was served just now, the next in line gets the room.
+        """
         try:
             self.blocked.remove(ticket)
         except ValueError:
             self.give_room()
+        with self._lock:
+            return self._outside.pop(future, True) is False

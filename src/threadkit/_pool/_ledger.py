@@ -100,8 +100,8 @@ class Ledger:
         now = self._clock()
         found: list[RunningTask] = []
         for worker in (*crew.roster.workers.copy(), *crew.roster.abandoned.copy()):
-            began_at, task = worker.since, worker.current
-            if task is not None:
+            began_at = worker.since
+            for task in worker.tasks()[:1]:  # what else is there runs in place of its wait
                 origin: Any = task._origin
                 label, ident = origin and origin.label, worker.thread.ident
                 found.append(RunningTask(label, worker.name, ident, began_at, now - began_at))

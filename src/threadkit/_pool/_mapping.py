@@ -25,9 +25,14 @@ def map_tasks(
     if buffersize is not None and buffersize < 1:
         raise ValueError("buffersize must be None or > 0")
     deadline = None if timeout is None else clock() + timeout
-    calls = zip(*iterables, strict=False)  # the shortest ends it, as with the built-in map
+    calls = _once(zip(*iterables, strict=False))  # the shortest ends it, as in the built-in map
     futures = deque(submit(args) for args in islice(calls, buffersize))
     return _results(submit, calls, futures, deadline, clock)
+
+
+def _once(calls: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The same, but at its end once and for all: a zip that is asked again eats of its first."""
+    yield from calls
 
 
 def _results(
@@ -41,14 +46,18 @@ def _results(
         while futures:
             for args in islice(calls, 1):
                 futures.append(submit(args))
-            yield _result_of(futures, None if deadline is None else deadline - clock())
+            yield _result_of(futures.popleft(), None if deadline is None else deadline - clock())
     finally:
         for future in futures:
             future.cancel()
 
 
-def _result_of(futures: deque[concurrent.futures.Future[Any]], timeout: float | None) -> Any:
-    """The first one's result. No reference to its future stays behind while it is used."""
-    result = futures[0].result(timeout)  # if that fails, the future is among those cancelled
-    futures.popleft()
-    return result
+def _result_of(future: concurrent.futures.Future[Any], timeout: float | None) -> Any:
+    """Its result. No frame of a traceback keeps the future, which would make a circle."""
+    try:
+        return future.result(timeout)
+    except BaseException:
+        future.cancel()  # perhaps the time is over
+        raise
+    finally:
+        del future

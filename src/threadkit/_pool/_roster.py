@@ -60,22 +60,33 @@ class Roster:
     def start_worker(self) -> bool:
         """Start one more worker if there may be one; whether it was started."""
         crew = self._crew
-        with self._lock:
-            if self.over or (crew.closing and not crew.ready()):
-                return False
-            if len(self.workers) >= max(1, self.wanted) + self.lent:
-                return False
-            worker = Worker(crew, f"{crew.name}-worker-{self._hired}")
-            self._hired += 1
-            self.workers.add(worker)
-            self._reckon_locked()
-        crew.ledger.open(worker.record)
-        try:
-            worker.thread.start()
-        except RuntimeError:  # the system refuses; the workers there are go on
-            self._start_refused(worker)
+        if not self._may_start():
             return False
+        worker = Worker(crew)
+        try:
+            with self._lock:
+                if not self._may_start():
+                    return False
+                worker.name = worker.thread.name = f"{crew.name}-worker-{self._hired}"
+                self._hired += 1
+                self.workers.add(worker)
+                self._reckon_locked()
+            crew.ledger.open(worker.record)
+            worker.thread.start()
+        except BaseException as exc:
+            if worker.birth.claim():  # else it lives, and a signal handler raised this, as Ctrl-C
+                stranded = not self._strike_off(worker)
+                if isinstance(exc, RuntimeError):
+                    self._start_refused(stranded=stranded)
+                    return False
+            raise
         return True
+
+    def _may_start(self) -> bool:
+        crew = self._crew
+        if self.over or (crew.closing and not crew.ready()):
+            return False
+        return len(self.workers) < max(1, self.wanted) + self.lent
 
     def start_workers(self) -> None:
         """Start as many workers as may be and have something to do."""
@@ -83,20 +94,23 @@ class Roster:
         while crew.ready() and not crew.parked and self.start_worker():
             pass
 
-    def _start_refused(self, worker: Worker) -> None:
-        """The system refuses. Where there is no other worker, nobody will do what waits: say so.
-
-        Another worker whose start is under way counts: should that be refused, too, its starter
-        comes here.
-        """
-        crew = self._crew
-        crew.ledger.close(worker.record)
-        crew.ledger.count("start_refused")
+    def _strike_off(self, worker: Worker) -> int:
+        """A worker will never live; how many there are without it."""
+        self._crew.ledger.close(worker.record)
         with self._lock:
             self.workers.discard(worker)
             self._changed.notify_all()
             self._reckon_locked()
-            stranded = not self.workers
+            return len(self.workers)
+
+    def _start_refused(self, *, stranded: bool) -> None:
+        """The system refuses: the workers there are go on.
+
+        Where there is no other worker, nobody will do what waits: say so. Another worker whose
+        start is under way counts: should that be refused, too, its starter comes here.
+        """
+        crew = self._crew
+        crew.ledger.count("start_refused")
         logger.warning("%s: the system refused to start a worker", crew.name)
         if stranded:
             crew.fail_all(f"{crew.name}: no worker could be started")
@@ -128,9 +142,9 @@ class Roster:
             before = self.wanted
             self.wanted = after = max(self.min_workers, min(size, self.max_workers))
             self._reckon_locked()
-            too_many = self._surplus_parked_locked()
-        for worker in too_many:
-            worker.wake()
+            too_many = len(self.workers) - self.wanted - self.lent
+        for _ in range(too_many):  # each looks for itself whether to leave
+            self._crew.wake_first()
         if before != after:
             self._tell(SizeChange(self._crew.clock(), before, after, reason))
         self.start_workers()
@@ -164,17 +178,6 @@ class Roster:
                 logger.exception("%s: a subscriber to size changes failed", self._crew.name)
 
     # -- leaving ----------------------------------------------------------------------------
-
-    def _surplus_parked_locked(self) -> list[Worker]:
-        """Parked workers that are to leave, oldest first. Each looks for itself whether to."""
-        too_many = len(self.workers) - self.wanted - self.lent
-        out: list[Worker] = []
-        while len(out) < too_many:
-            try:
-                out.append(self._crew.parked.popleft())
-            except IndexError:
-                break
-        return out
 
     def retires(self, me: Worker) -> bool:
         """Whether this worker, between two tasks, is the one too many."""

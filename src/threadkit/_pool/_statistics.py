@@ -114,7 +114,8 @@ class ShutdownReport:
     """What a shutdown left behind.
 
     Attributes:
-        finished: Every worker has left, and no task is queued or running.
+        finished: Every worker has left, and no task is queued or running; but for the caller's,
+            and others in the middle of a shutdown, where a task of the pool called it.
         cancelled: Queued tasks this shutdown cancelled.
         running: Labels of the tasks that still run, abandoned ones included.
         queued: Tasks that still wait; only without waiting.

@@ -15,10 +15,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 from threadkit._futures import GIL, Future
-from threadkit._runtime import Thread
+from threadkit._pool._births import Birth
+from threadkit._pool._settings import check_seconds
+from threadkit._runtime import Lock, Thread
 from threadkit.sizing import Decision, PoolSnapshot
 
 if TYPE_CHECKING:
@@ -46,7 +50,9 @@ class Supervisor:
         # submit while the main thread is inside wake().)
         self._sleeper = crew.runtime.lock()
         self._sleeper.acquire()
-        self._armed: deque[None] = deque()
+        self._armed: deque[Lock] = deque()
+        # Takes the token and releases in one call in C, which no signal can interrupt.
+        self._rouse = map(methodcaller("release"), iter(self._armed.pop, None)).__next__
         self._asked = False  # a submit found no parked worker since the last look
         self._look_at: float | None = None  # when the policy wants to look again
         self._looked_at = self._clock()
@@ -119,32 +125,38 @@ class Supervisor:
 
     def wake(self) -> None:
         """Make the thread look at what is due. Takes no lock anybody waits for."""
-        try:
-            self._armed.pop()
-        except IndexError:
-            return  # it is awake, and will look before it sleeps
-        self._sleeper.release()
+        with suppress(IndexError):  # it is awake, and will look before it sleeps
+            self._rouse()
 
     def _ensure_started(self) -> bool:
         if self._thread is not None:
             return True
         with self._start_lock:
-            if self._thread is None:
-                name = f"{self._crew.name}-supervisor"
-                thread = self._crew.runtime.thread(self._run, name=name, daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # the system refuses; who comes next tries again
-                    return False
+            return self._thread is not None or self._start()
+
+    def _start(self) -> bool:
+        """Start the thread; false when the system refuses it: who comes next tries again."""
+        name, birth = f"{self._crew.name}-supervisor", Birth()
+        thread = self._crew.runtime.thread(self._run, name=name, args=(birth,), daemon=True)
+        try:
+            thread.start()
+            self._thread = thread
+        except BaseException as exc:
+            if not birth.claim():  # it lives: what was raised is a signal handler's, as Ctrl-C
                 self._thread = thread
+            elif isinstance(exc, RuntimeError):
+                return False
+            raise
         return True
 
     # -- its own thread ---------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, birth: Birth) -> None:
         crew = self._crew
+        if not birth.claim():
+            return
         while True:
-            self._armed.append(None)  # from here on no wake() is lost: look only now
+            self._armed.append(self._sleeper)  # from here on no wake() is lost: look only now
             if crew.closing and not crew.roster.workers:
                 return
             self._sleep(self._delay())
@@ -286,4 +298,7 @@ class Supervisor:
 def _checked(decision: object) -> Decision:
     if not isinstance(decision, Decision):
         raise TypeError(f"decide() must return a Decision, not {decision!r}")
+    if not isinstance(decision.size, int):
+        raise TypeError(f"the size of a Decision must be an int, not {decision.size!r}")
+    check_seconds("the recheck of a Decision", decision.recheck)
     return decision

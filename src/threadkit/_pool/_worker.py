@@ -14,6 +14,7 @@ from threadkit._errors import TaskCancelled
 from threadkit._failures import Failure, UnreadFailure
 from threadkit._failures._failure import clear_frames
 from threadkit._futures import Condition, Future, here
+from threadkit._pool._births import Birth
 from threadkit._pool._records import Record
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Worker:
     __slots__ = (
         "_lock",
         "abandoned",
+        "birth",
         "crew",
         "current",
         "lent",
@@ -44,9 +46,9 @@ class Worker:
         "wake",
     )
 
-    def __init__(self, crew: Crew, name: str) -> None:
+    def __init__(self, crew: Crew) -> None:
         self.crew = crew
-        self.name = name
+        self.name = crew.name  # and a number, once it is hired
         # What the worker parks on. Locked, but for the instant between a waker's release and the
         # worker's waking. Only who took the worker out of `crew.parked` may release it.
         lock = crew.runtime.lock()
@@ -61,7 +63,8 @@ class Worker:
         self.abandoned = False  # written under the crew's lock
         self.lent = 0  # how many extra workers stand in for this one
         self.replaced = False  # perhaps lent or abandoned: ask the crew when the task is over
-        self.thread = crew.runtime.thread(_live, name=name, args=(self,), daemon=True)
+        self.birth = Birth()
+        self.thread = crew.runtime.thread(_live, args=(self,), daemon=True)
 
     def tasks(self) -> list[Future[Any]]:
         """The tasks that have begun here and not ended, seen from anywhere."""
@@ -89,6 +92,8 @@ def own_worker(crew: Crew) -> Worker | None:
 def _live(me: Worker) -> None:
     """A worker thread from its birth to its end."""
     crew = me.crew
+    if not me.birth.claim():
+        return
     here.worker = me
     # To the interpreter, which would wait for others, a worker is a daemon. To the threads that
     # its tasks start, which inherit this, it is none: they are not cut off at exit. There is no
