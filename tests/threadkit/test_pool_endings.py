@@ -263,6 +263,29 @@ def test_in_a_forks_child_every_task_of_a_worker_fails_and_so_does_a_paused_one(
 
 
 @needs_fork
+def test_a_forks_child_takes_no_lock_that_another_thread_held():
+    printed = python("""
+        import os
+        from threadkit import DynamicThreadPool
+        def forks():
+            (worker,) = pool._crew.roster.workers
+            worker.record._lock = lock = Held()  # as by a thread that reads the statistics
+            return os.fork()
+        class Held:
+            def __enter__(self):
+                if os.getpid() != parent:
+                    print("stuck", flush=True)
+                    os._exit(1)
+            def __exit__(self, *_):
+                pass
+        parent = os.getpid()
+        with DynamicThreadPool(max_workers=1) as pool:
+            print(os.waitpid(pool.submit(forks).result(20), 0)[1])
+    """)
+    assert printed == ["0"]
+
+
+@needs_fork
 def test_a_fork_inside_blocking_leaves_the_childs_limit_alone():
     printed = python("""
         import os

@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from threadkit import DynamicThreadPool, Future, TaskTimeout, WorkerLost
+from threadkit import DynamicThreadPool, Future, TaskStale, TaskTimeout, WorkerLost
+from threadkit._pool._records import _Durations
 from threadkit.sizing import Decision
 
 WAIT = 10  # s; how long a test waits for what must happen
@@ -200,6 +201,50 @@ def test_a_recheck_that_is_no_duration_is_reported(recheck, caplog):
     with DynamicThreadPool(min_workers=1, max_workers=4, policy=Policy()) as pool:
         assert pool.check_and_adjust() == 1
     assert "the recheck of a Decision must be" in str(caplog.records[0].exc_info[1])
+
+
+def test_a_policy_that_asks_the_pool_to_look_is_not_asked_again():
+    class Policy:
+        def decide(self, _):
+            return Decision(1 + pool.check_and_adjust(), "one more")
+
+    with DynamicThreadPool(min_workers=1, max_workers=4, policy=Policy()) as pool:
+        looks = in_thread(lambda: [pool.check_and_adjust() for _ in range(2)])
+        assert looks.result(WAIT) == [2, 3]
+
+
+def test_deadlines_go_on_after_a_policy_that_exits(caplog):
+    asked = threading.Event()
+
+    class Policy:
+        def decide(self, _):
+            asked.set()
+            sys.exit(3)
+
+    with DynamicThreadPool(min_workers=1, max_workers=4, policy=Policy()) as pool:
+        gate = threading.Event()
+        tasks = [pool.submit(gate.wait, WAIT) for _ in range(2)]  # the second asks for a look
+        assert asked.wait(WAIT)
+        late = pool.with_options(ttl=0.01).submit(int)
+        assert isinstance(late.exception(WAIT), TaskStale)
+        gate.set()
+        assert all(task.result(WAIT) for task in tasks)
+    assert "the supervisor goes on" in caplog.text
+
+
+def test_statistics_may_be_asked_for_by_a_finalizer_while_a_worker_folds(monkeypatch):
+    pool = DynamicThreadPool(max_workers=1)
+    told = []
+
+    def fold(pending):
+        told.append(pool.statistics().completed)
+        return pending_fold(pending)
+
+    pending_fold = _Durations.fold
+    monkeypatch.setattr(_Durations, "fold", fold)
+    assert pool.submit(int).result(WAIT) == 0
+    assert pool.shutdown(timeout=WAIT).finished
+    assert told
 
 
 @pytest.mark.parametrize("n", ["3", 2.5])

@@ -158,7 +158,9 @@ class Ending:
         for worker in crew.roster.workers | crew.roster.retiring | crew.roster.abandoned:
             worker.abandoned = worker.replaced = True  # for the one whose task forked
             worker.lent = 0
-            if worker is not me:
+            if worker is me:
+                worker.record.start_anew()
+            else:
                 lost.extend(worker.tasks())
         crew.start_anew()
         for future in lost:

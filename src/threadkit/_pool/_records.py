@@ -94,6 +94,7 @@ class Record:
         "_cpu_since",
         "_lock",
         "_runs",
+        "_runtime",
         "_waits",
         "cpu_time",
         "failed",
@@ -102,7 +103,8 @@ class Record:
     )
 
     def __init__(self, runtime: Runtime) -> None:
-        self._lock = runtime.lock()  # guards the folding; held for one batch, calls no user code
+        self._runtime = runtime
+        self.start_anew()
         self._waits = _Durations()
         self._runs = _Durations()
         self._cpu_clock = runtime.thread_time
@@ -111,6 +113,12 @@ class Record:
         self.failed = 0
         self.skipped = 0  # taken from the backlog, but ended before: cancelled, expired, dropped
         self.late = 0  # ended after their timeout had ended the future
+
+    def start_anew(self) -> None:
+        """In the child of a fork the lock may be held by a thread that is no more."""
+        # Guards the folding; held for one batch, calls no user code. Re-entrant, for a finalizer
+        # may ask for the pool's statistics in the middle of it.
+        self._lock = self._runtime.rlock()
 
     @property
     def waits(self) -> list[float]:

@@ -62,8 +62,10 @@ class Supervisor:
         self._process_time = self._process_clock()
         self._policy_failed = False
         # Serialises looks: a policy keeps state. Held across the policy's decide(), which is user
-        # code; nothing but another look waits for it, and it is taken before every other lock.
-        self._policy_lock = crew.runtime.lock()
+        # code; nothing but another look waits for it, and it is taken before every other lock. A
+        # look from inside decide(), or a signal handler or finalizer in the middle of it, is none.
+        self._policy_lock = crew.runtime.rlock()
+        self._looking = False
         # Guards the deadlines; held for one heap operation, or a purge. Nothing is locked inside.
         self._lock = crew.runtime.rlock()
         self._deadlines: list[tuple[float, int, Any, Callable[[Future[Any]], None]]] = []
@@ -163,7 +165,7 @@ class Supervisor:
             try:
                 self._fire()
                 self._look_if_due()
-            except Exception:
+            except (Exception, SystemExit, KeyboardInterrupt):  # of a policy or a subscriber
                 logger.exception("%s: the supervisor goes on after an error", crew.name)
 
     def _delay(self) -> float | None:
@@ -220,9 +222,15 @@ class Supervisor:
         """Ask the policy, and do what it says. `queued` stands in for the backlog's length."""
         crew = self._crew
         with self._policy_lock:
-            now = self._clock()
-            asked, self._asked = self._asked, False
-            decision = self._decide(now, queued)
+            if self._looking:
+                return
+            self._looking = True
+            try:
+                now = self._clock()
+                asked, self._asked = self._asked, False
+                decision = self._decide(now, queued)
+            finally:
+                self._looking = False
         before = crew.roster.wanted
         crew.roster.want(decision.size, decision.reason)
         self._plan_next_look(now, decision, useless=asked and crew.roster.wanted == before)
