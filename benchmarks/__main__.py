@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 NOT_ASKED = {
     "__init__",
     "__main__",
+    "ceiling",
     "harness",
     "simulator",
     "workloads",

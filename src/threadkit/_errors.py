@@ -414,15 +414,13 @@ class RestartsExhausted(LifecycleError):
 
 
 class Superseded(LifecycleError):
-    """Raised in an old instance of a component once a newer one has taken its place."""
+    """Raised in an instance of a component once it was replaced or has stopped."""
 
     severity = Severity.INFO
 
     def __init__(self, *, component: str, generation: int, current: int) -> None:
-        super().__init__(
-            f"{component}: generation {generation} was superseded by {current}",
-            component=component,
-        )
+        end = f"was superseded by {current}" if current > generation else "is over"
+        super().__init__(f"{component}: generation {generation} {end}", component=component)
         self.generation = generation
         self.current = current
 

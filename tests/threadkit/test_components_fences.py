@@ -2,7 +2,15 @@
 
 import pytest
 
-from threadkit import Backoff, ComponentManager, Intensity, MessageQueue, QueueFull, Superseded
+from threadkit import (
+    Backoff,
+    ComponentManager,
+    DynamicThreadPool,
+    Intensity,
+    MessageQueue,
+    QueueFull,
+    Superseded,
+)
 from threadkit.testing import explore
 
 
@@ -135,3 +143,165 @@ def test_a_service_that_finds_out_it_was_replaced_is_no_failure():
         sim.sleep(50)
 
     explore(scenario, 20)
+
+
+# -- work and promises ------------------------------------------------------------------------
+
+
+def hanging(sim, instances):
+    """A running manager whose part hangs in stop for 1,000 s, and is replaced after 5."""
+    manager = ComponentManager(intensity=Intensity(9), runtime=sim)
+    manager.add(
+        "part",
+        lambda: Hanging(sim, MessageQueue(runtime=sim), instances),
+        stop_timeout=5,
+        backoff=Backoff(0, 0),
+    )
+    manager.start()
+    return manager
+
+
+def test_a_replaced_instance_completes_no_work_of_a_pool():
+    """Neither what waits for a worker, nor what runs, nor what it submits afterwards."""
+
+    def scenario(sim):
+        ran, instances = [], []
+
+        def work(name, seconds=0):
+            ran.append(name)
+            sim.sleep(seconds)
+            return name
+
+        with DynamicThreadPool(max_workers=1, runtime=sim) as pool:
+            manager = hanging(sim, instances)
+            fence = instances[0].ctx.pool(pool)
+            urgent = instances[0].ctx.pool(pool.with_options(label="urgent"))
+            running, waiting = fence.submit(work, "running", 8), fence.submit(work, "waiting")
+            sim.sleep(1)
+            instances[0].ctx.fail(ValueError("crash"))
+            sim.sleep(6)
+            assert manager.wait_ready("part", timeout=60)
+            fresh = instances[1].ctx.pool(pool).submit(work, "fresh")
+            assert fresh.result() == "fresh"
+            for future in (running, waiting):
+                assert isinstance(future.exception(), Superseded)
+            for late in (fence, urgent):
+                with pytest.raises(Superseded):
+                    late.submit(work, "late")
+            assert ran == ["running", "fresh"]
+            manager.stop(timeout=1)
+
+    explore(scenario, 20)
+
+
+def test_a_fenced_function_is_itself_until_its_instance_is_replaced():
+    def scenario(sim):
+        manager, old, new = replaced(sim, MessageQueue(runtime=sim))
+
+        def twice(number, *, plus=0):
+            """Doubles."""
+            return 2 * number + plus
+
+        assert new.ctx.fence(twice)(4, plus=1) == 9
+        assert (new.ctx.fence(twice).__name__, new.ctx.fence(twice).__doc__) == (
+            "twice",
+            "Doubles.",
+        )
+        with pytest.raises(Superseded):
+            old.ctx.fence(twice)(4)
+        manager.stop(timeout=1)
+
+    explore(scenario, 5)
+
+
+def test_a_replaced_instance_completes_no_future_and_nobody_waits_for_it():
+    def scenario(sim):
+        instances, heard = [], []
+        manager = hanging(sim, instances)
+        ctx = instances[0].ctx
+        kept, broken, cancelled = (ctx.future() for _ in range(3))
+        kept.set_result("in time")
+        cancelled.cancel()
+        broken.add_done_callback(lambda future: sim.sleep(1000))
+        waiter = sim.thread(lambda: heard.append(type(broken.exception())))
+        waiter.start()
+        ctx.fail(ValueError("crash"))
+        sim.sleep(6)
+        assert manager.wait_ready("part", timeout=60)  # a callback that hangs holds up nobody
+        waiter.join()
+        assert heard == [Superseded]
+        assert kept.result() == "in time"
+        for future in (kept, broken, cancelled):
+            with pytest.raises(Superseded):
+                future.set_result("stale")
+            with pytest.raises(Superseded):
+                future.set_exception(ValueError("stale"))
+        with pytest.raises(Superseded):
+            ctx.future()
+        fresh = instances[1].ctx.future()
+        fresh.set_result("fresh")
+        assert fresh.result() == "fresh"
+        manager.stop(timeout=1)
+
+    explore(scenario, 30)
+
+
+def test_a_future_is_completed_by_its_instance_or_broken_never_both():
+    outcomes = set()
+
+    def scenario(sim):
+        instances, outcome = [], []
+        manager = hanging(sim, instances)
+        future = instances[0].ctx.future()
+
+        def complete():
+            sim.sleep(5)  # just when it is replaced
+            try:
+                future.set_result("done")
+                outcome.append(None)
+            except Superseded:
+                outcome.append(Superseded)
+
+        thread = sim.thread(complete)
+        thread.start()
+        instances[0].ctx.fail(ValueError("crash"))
+        error = future.exception()
+        thread.join()
+        assert outcome == [None if error is None else Superseded]
+        outcomes.update(outcome)
+        manager.stop(timeout=1)
+
+    explore(scenario, 200, preempt=["threadkit._components._fences"])
+    assert outcomes == {None, Superseded}
+
+
+def test_a_future_is_broken_even_where_no_thread_is_to_be_had():
+    def scenario(sim):
+        instances = []
+        manager = hanging(sim, instances)
+        future = instances[0].ctx.future()
+        instances[0].ctx.fail(ValueError("crash"))
+        sim.sleep(4.9)
+        sim.fail_thread_starts()
+        assert isinstance(future.exception(timeout=10), Superseded)
+        manager.stop(timeout=1)
+
+    explore(scenario, 5)
+
+
+def test_a_part_that_stopped_for_good_leaves_no_future_open():
+    instances = []
+
+    class Promising:
+        def start(self, ctx):
+            instances.append(ctx.future())
+
+        def stop(self, ctx):
+            pass
+
+    manager = ComponentManager()
+    manager.add("part", Promising())
+    with manager:
+        assert not instances[0].done()
+    with pytest.raises(Superseded, match="part: generation 1 is over"):
+        instances[0].result(timeout=10)

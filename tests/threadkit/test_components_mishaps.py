@@ -17,6 +17,7 @@ from threadkit import (
     Probe,
     StartupError,
 )
+from threadkit._components._supervisor import Supervisor
 from threadkit.testing import SimRuntime, explore
 
 WAIT = 10
@@ -209,6 +210,26 @@ def test_where_it_refuses_for_good_a_stop_ends_within_its_budget():
         assert sim.monotonic() <= 3.001
 
     explore(scenario, 5)
+
+
+def test_a_stop_ends_even_if_the_supervisor_has_a_defect(monkeypatch, caplog):
+    def scenario(sim):
+        manager = ComponentManager(runtime=sim)
+        manager.add("part", Part())
+        manager.start()
+        began = sim.monotonic()
+        report = manager.stop(timeout=3)
+        assert sim.monotonic() - began <= 8.001
+        assert report.components[0].state is ComponentState.STOPPING
+        manager._supervisor.post(manager._supervisor.finish)
+        manager._supervisor.join()
+
+    def broken(self, handle, state):
+        raise AssertionError("a defect")
+
+    monkeypatch.setattr(Supervisor, "went_down", broken)
+    explore(scenario, 3)
+    assert "a job of the supervisor failed" in caplog.text
 
 
 def test_a_start_that_fails_leaves_no_thread_behind_for_listeners():

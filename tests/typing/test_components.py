@@ -12,6 +12,7 @@ from threadkit import (
     Context,
     DynamicThreadPool,
     FencedQueue,
+    Future,
     Handle,
     Health,
     ManagerReport,
@@ -50,6 +51,16 @@ def answers_are_typed(manager: ComponentManager) -> None:
     assert_type(manager.history(), tuple[ComponentEvent, ...])
     assert_type(manager.subscribe(print), Callable[[], None])
     assert_type(Health().alive, bool)
+
+
+def what_is_fenced_keeps_its_type(ctx: Context, pool: DynamicThreadPool) -> None:
+    def twice(number: int) -> int:
+        return 2 * number
+
+    assert_type(ctx.fence(twice)(3), int)
+    assert_type(ctx.pool(pool).submit(twice, 3).result(), int)
+    ctx.pool(pool.with_options(priority=0)).submit(twice, "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(ctx.future(), Future[Any])
 
 
 def a_fenced_queue_takes_what_its_queue_takes(ctx: Context, queue: MessageQueue[int]) -> None:

@@ -2,7 +2,7 @@
 
 * `_states`: the states, and the only moves between them.
 * `_rules`: what a component is, and what the manager may be told of health and restarts.
-* `_context`: what an instance sees of its manager, and what fences it off once replaced.
+* `_context`: what an instance sees of its manager; `_fences`: what it cannot do once replaced.
 * `_graph`: orders and circles of needs.
 * `_actor`: one thread that thinks, short-lived ones that do what may block; `_timers`.
 * `_supervisor`: which component starts or stops next, and why.
@@ -16,6 +16,7 @@
 
 from threadkit._components._context import Context, FencedQueue
 from threadkit._components._events import ComponentEvent
+from threadkit._components._fences import FencedPool
 from threadkit._components._handle import Handle
 from threadkit._components._manager import ComponentManager
 from threadkit._components._reports import ComponentReport, ManagerReport
@@ -30,6 +31,7 @@ __all__ = [
     "ComponentReport",
     "ComponentState",
     "Context",
+    "FencedPool",
     "FencedQueue",
     "Handle",
     "Health",

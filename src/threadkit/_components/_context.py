@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, Protocol, TypeVar
 
+from typing_extensions import ParamSpec
+
+from threadkit._components._fences import FencedPool, Promises, Submits, fenced
 from threadkit._errors import Superseded
+from threadkit._futures import Future
 from threadkit._queues import MessageQueue
 from threadkit._queues._store import NOTHING
 from threadkit._runtime import Runtime
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -50,6 +55,9 @@ class Context:
         self._settled = runtime.event()  # ready, ended, or not wanted any more
         self._superseded = False
         self._beat: tuple[float, str | None] = (runtime.monotonic(), None)
+        self._runtime = runtime
+        self._making = runtime.lock()  # guards the making of what follows
+        self._promises: Promises | None = None
 
     @property
     def stopping(self) -> bool:
@@ -106,6 +114,32 @@ class Context:
         """
         return FencedQueue(queue, self)
 
+    def fence(self, fn: Callable[P, T]) -> Callable[P, T]:
+        """`fn` that raises `Superseded` if this instance was replaced before or while it ran.
+
+        For what runs on other threads in this instance's name: tasks, timers, callbacks.
+        """
+        return fenced(self.check, fn)
+
+    def pool(self, pool: Submits) -> FencedPool:
+        """A pool, or any executor, each of whose tasks goes through `fence`."""
+        return FencedPool(pool, self.check)
+
+    def future(self) -> Future[Any]:
+        """A future that this instance completes, with `set_result` or `set_exception`.
+
+        Once this instance was replaced or has stopped, both raise `Superseded`, and so does the
+        future if it had not ended: nobody waits for ever for what will not come.
+
+        Raises:
+            Superseded: It was already.
+        """
+        with self._making:
+            if self._promises is None:
+                self._promises = Promises(self.check, self._runtime)
+            promises = self._promises
+        return promises.make()
+
     @property
     def last_beat(self) -> tuple[float, str | None]:
         """The monotonic instant and label of the last `beat`, or of the instance's creation."""
@@ -123,6 +157,16 @@ class Context:
         self._superseded = True
         self._stopping.set()
         self._settled.set()
+        promises = self._promises
+        broken = [] if promises is None else promises.open_ones()
+        if promises is not None and broken:
+            # On a thread of its own, for callbacks of futures are the users' code.
+            name = f"{self.name}-superseded"
+            thread = self._runtime.thread(promises.end, name=name, args=(broken,), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # none to be had: better here than that somebody waits for ever
+                promises.end(broken)
 
     @property
     def is_settled(self) -> bool:

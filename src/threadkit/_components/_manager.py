@@ -49,6 +49,7 @@ from threadkit._pool import DynamicThreadPool
 from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
 
+_LAST_RESORT = 5.0  # seconds beyond its budget after which a stop is not waited for; far above need
 _LISTENER_GRACE = 1.0  # seconds listeners may hold up the end of a stop
 
 
@@ -415,8 +416,10 @@ class ComponentManager:
         supervisor = self._supervisor
         if not supervisor.is_over:
             supervisor.begin_stop(max(0.0, timeout), final=final)
-            supervisor.wait_until(lambda: False, None)
-        supervisor.join()  # it has nothing left to do
+            # The supervisor is done by then; but if it is not, for a defect of ours, this is.
+            supervisor.wait_until(lambda: False, timeout + _LAST_RESORT)
+        if supervisor.is_over:
+            supervisor.join()  # it has nothing left to do
         self._resources.end(_LISTENER_GRACE)
         if final:
             self._registry.close()
