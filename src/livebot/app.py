@@ -8,7 +8,6 @@ reason: several times more arrives than can be spoken, so shedding is the normal
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,14 @@ from livebot.config import FeedSettings, Settings
 from livebot.controls import Controls
 from livebot.ledger import Entry, Ledger, LedgerStatistics
 from livebot.messages import Event
+from livebot.moderation import LEVELS
 from livebot.playback import PlayerStatistics
 from livebot.replies import ModelStatistics
 from livebot.resources import Resources
 from livebot.sources import (
     SOURCES,
     Endpoint,
+    FeedOptions,
     FeedState,
     SourceStatistics,
 )
@@ -110,6 +111,7 @@ class LiveBot:
             maxsize=settings.pipeline.message_queue_size,
             overflow="drop_lowest",
             on_drop=self._ledger.dropper("message queue"),
+            levels=LEVELS,
             name="messages",
             runtime=runtime,
         )
@@ -322,4 +324,9 @@ class _Errors:
 def _reader(url: str | Callable[[], Endpoint], feed: FeedSettings) -> Callable[..., Feed]:
     """Makes the reader of the feed. A callable says its own headers."""
     headers = feed.headers if isinstance(url, str) else None
-    return functools.partial(SOURCES[feed.kind], url, headers=headers)
+
+    def make(*, runtime: Runtime, **told: Any) -> Feed:
+        options = FeedOptions(runtime=runtime)
+        return SOURCES[feed.kind](url, headers=headers, options=options, **told)
+
+    return make

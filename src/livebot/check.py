@@ -23,7 +23,7 @@ from livebot.playback import (
     WavSink,
     output_devices,
 )
-from livebot.sources import SOURCES, Endpoint, FeedState
+from livebot.sources import SOURCES, Endpoint, FeedOptions, FeedState
 from livebot.speech import Engine, Speech, SpeechError, SpeechService, engines_for
 
 __all__ = ["Finding", "Plan", "checks"]
@@ -235,7 +235,7 @@ def _feed(endpoint: Endpoint, kind: str) -> Finding:
         lambda: endpoint,
         emit=lambda event: news.put((None, type(event).__name__.lower())),
         on_state=lambda state, sentence: news.put((state, sentence)),
-        connect_timeout=_TIMEOUT,
+        options=FeedOptions(connect_timeout=_TIMEOUT),
     )
     source.start()
     stop = threading.Timer(3 * _TIMEOUT, lambda: news.put((FeedState.STOPPED, "no event came")))

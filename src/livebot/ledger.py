@@ -33,7 +33,6 @@ class Entry:
     Attributes:
         event: What happened.
         number: Counts the entries of one ledger, from 1.
-        sentences: What is to be said, in order; closed when it is complete or given up.
         stage: Where it is.
         version, since, priority, said, fate: As of `Passage`.
     """
@@ -41,7 +40,6 @@ class Entry:
     event: Event
     number: int = 0
     version: int = 0
-    sentences: MessageQueue[str] = field(default_factory=lambda: MessageQueue(levels=1))
     stage: Stage = Stage.RECEIVED
     since: dict[Stage, float] = field(default_factory=dict[Stage, float])
     priority: int | None = None
@@ -51,6 +49,23 @@ class Entry:
     heard: bool = False  # whether one was heard to its end
     failure: str = ""  # why the first that was not heard was not
     complete: bool = False  # whether no more sentences will come
+    _sentences: MessageQueue[str] | None = None
+
+    @property
+    def sentences(self) -> MessageQueue[str]:
+        """What is to be said, in order; closed when it is complete or given up.
+
+        Made when it is first asked for, because in a flood most entries end before. Whoever answers
+        an entry asks first, before it hands it on, so no two threads do at the same time.
+        """
+        if self._sentences is None:
+            self._sentences = MessageQueue(levels=1)
+        return self._sentences
+
+    def give_up(self) -> None:
+        """Close its sentences, if any were begun: nobody will listen."""
+        if self._sentences is not None:
+            self._sentences.close(drain=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +241,7 @@ class Ledger:
         """What a queue of entries has to be told as `on_drop`; `queue` begins the reason."""
 
         def dropped(entry: Entry, reason: str) -> None:
-            entry.sentences.close(drain=False)
+            entry.give_up()
             if reason != "closed":  # what a closing queue hands back was pending to the end
                 self.drop(entry, f"{queue}: {reason}")
 

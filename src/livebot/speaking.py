@@ -10,6 +10,7 @@ from typing import Any
 
 from livebot.config import Settings, VoiceSettings
 from livebot.ledger import Entry, Ledger, Stage
+from livebot.moderation import LEVELS
 from livebot.playback import AudioPlayer, Pace, Utterance
 from livebot.speech import SpeechError, SpeechService, engines_for
 from livebot.stages import Guard, VoiceStage
@@ -80,6 +81,7 @@ class Speaking:
             ageing=pipeline.ageing,
             ttl=pipeline.text_ttl,
             on_drop=ledger.dropper("text queue"),
+            levels=LEVELS,
             name="texts",
             runtime=runtime,
         )
@@ -201,7 +203,7 @@ class Speaking:
             logger.info("said: %s", utterance.text)
             self._ended(entry)
         else:
-            entry.sentences.close(drain=False)  # who cuts a sentence does not want the next one
+            entry.give_up()  # who cuts a sentence does not want the next one
             self._ended(entry, f"voice: {utterance.outcome}")
 
     def _ended(self, entry: Entry, failure: str = "") -> None:

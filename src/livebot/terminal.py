@@ -45,12 +45,7 @@ def summary(snapshot: Snapshot, *, sent: Mapping[str, int] | None = None) -> dic
             "path": None if player.path is None else str(player.path),
         },
         "model": None if snapshot.model is None else dataclasses.asdict(snapshot.model),
-        "feed": {
-            "state": snapshot.source.state.value,
-            "duplicates": snapshot.source.duplicates,
-            "malformed": snapshot.source.malformed,
-            "reconnects": snapshot.source.reconnects,
-        },
+        "feed": _feed(snapshot.source),
     }
 
 
@@ -96,7 +91,9 @@ def table(snapshot: Snapshot) -> RenderableType:
         snapshot.source.state.value,
     )
     sink = Text(f"sound goes to: {player.sink}", style="dim")
-    return Group(figures, _drops(ledger.dropped), sink)
+    shed = sum(snapshot.source.shed.values())
+    drops = {**ledger.dropped, **({"feed: faster than this machine": shed} if shed else {})}
+    return Group(figures, _drops(drops), sink)
 
 
 def recorded(source: SourceStatistics) -> RenderableType:
@@ -138,6 +135,22 @@ def _drops(dropped: Mapping[str, int]) -> RenderableType:
     for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
         table.add_row(Text(reason), str(count))
     return table
+
+
+def _feed(source: SourceStatistics) -> dict[str, Any]:
+    """`messages` is the sum of what follows it, up to `unreadable`."""
+    return {
+        "state": source.state.value,
+        "messages": sum(source.received.values()),
+        "decoded": sum(source.decoded.values()),
+        "undelivered": source.undelivered,
+        "shed": dict(sorted(source.shed.items())),
+        "unknown": dict(sorted(source.unknown.items())),
+        "duplicates": source.duplicates,
+        "unreadable": source.unreadable,
+        "malformed": source.malformed,
+        "reconnects": source.reconnects,
+    }
 
 
 def _percentiles(delay: Histogram) -> dict[str, float | None]:

@@ -16,6 +16,7 @@ from livebot.sources import (
     DouyinSource,
     Endpoint,
     Faults,
+    FeedOptions,
     FeedState,
     Simulator,
     read_recording,
@@ -73,7 +74,7 @@ def open_room(listener):
             url,
             emit=listener.emit,
             on_state=listener.on_state,
-            **{"backoff": FAST, "seed": 1, **(source or {})},
+            options=FeedOptions(**{"backoff": FAST, "seed": 1, **(source or {})}),
         )
         opened.append(feed)
         feed.start()
@@ -210,7 +211,7 @@ def test_a_server_that_cannot_be_reached_is_one_line_each_attempt(listener, capl
             f"ws://127.0.0.1:{taken.getsockname()[1]}/push?signature=secret",
             emit=listener.emit,
             on_state=listener.on_state,
-            backoff=FAST,
+            options=FeedOptions(backoff=FAST),
         )
         source.start()
         for _ in range(3):
@@ -257,7 +258,7 @@ def test_stop_wakes_a_pause_at_once_and_leaves_no_thread(listener):
             f"ws://127.0.0.1:{taken.getsockname()[1]}/",
             emit=listener.emit,
             on_state=listener.on_state,
-            backoff=Backoff(first=500, most=1000),
+            options=FeedOptions(backoff=Backoff(first=500, most=1000)),
         )
         source.start()
         listener.wait_state(FeedState.WAITING)
@@ -357,8 +358,7 @@ def test_headers_and_the_cursor_reach_the_server(listener):
         headers={"Cookie": "ttwid=1"},
         emit=listener.emit,
         on_state=listener.on_state,
-        dial=dial,
-        backoff=FAST,
+        options=FeedOptions(dial=dial, backoff=FAST),
     )
     source._cursor, source._internal_ext = "d-1_u-1", "a|b"
     source.start()

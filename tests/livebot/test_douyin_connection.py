@@ -17,7 +17,7 @@ import websocket
 from websockets.sync.server import serve
 
 from livebot.messages import Chat, Control, Gift, Like
-from livebot.sources import Backoff, DouyinSource, Endpoint, FeedState
+from livebot.sources import Backoff, DouyinSource, Endpoint, FeedOptions, FeedState
 from livebot.sources import webcast_pb2 as webcast
 from livebot.sources.dialing import MESSAGE_LIMIT_BYTES
 from livebot.sources.encoding import encode
@@ -85,9 +85,13 @@ def simulate(scenario, seed=1):
     sim.run(scenario, sim)
 
 
-def source_in(sim, dial, *, emit=lambda event: None, **options):
+def source_in(sim, dial, *, emit=lambda event: None, on_state=None, name="sim", **options):
     return DouyinSource(
-        "ws://room/", emit=emit, dial=dial, runtime=sim, seed=1, **{"name": "sim", **options}
+        "ws://room/",
+        emit=emit,
+        on_state=on_state,
+        name=name,
+        options=FeedOptions(dial=dial, runtime=sim, seed=1, **options),
     )
 
 
@@ -274,8 +278,8 @@ def test_a_response_is_acknowledged_only_after_its_events_were_handed_over():
     ("backlog_bytes", "kinds"),
     [
         (0, ["chat", "gift", "like"]),
-        (128 * 1024, ["chat", "gift"]),
-        (512 * 1024, ["gift"]),
+        (64 * 1024, ["chat", "gift"]),
+        (256 * 1024, ["gift"]),
     ],
 )
 def test_what_is_worth_least_is_shed_when_the_reader_is_behind(backlog_bytes, kinds):
@@ -438,7 +442,10 @@ def run_until(state, url, *, then=lambda source: None, **options):
 
     events = []
     source = DouyinSource(
-        url, emit=events.append, on_state=on_state, backoff=Backoff(0.01, 0.05), **options
+        url,
+        emit=events.append,
+        on_state=on_state,
+        options=FeedOptions(backoff=Backoff(0.01, 0.05), **options),
     )
     source.start()
     try:
@@ -512,7 +519,7 @@ def test_stop_does_not_wait_for_a_host_that_does_not_answer(caplog):
         answer.wait(WITHIN)
         raise TimeoutError("no answer")
 
-    source = DouyinSource("ws://room/", emit=print, dial=dial)
+    source = DouyinSource("ws://room/", emit=print, options=FeedOptions(dial=dial))
     source.start()
     assert calling.wait(WITHIN)
     with caplog.at_level(logging.WARNING):
@@ -653,7 +660,7 @@ def test_a_backoff_that_makes_no_sense_is_refused(settings, complaint):
 @pytest.mark.parametrize("name", ["heartbeat_every", "silence"])
 def test_a_duration_of_nothing_is_refused(name):
     with pytest.raises(ValueError, match="must be above 0 seconds, not 0"):
-        DouyinSource("ws://h/", emit=print, **{name: 0})
+        DouyinSource("ws://h/", emit=print, options=FeedOptions(**{name: 0}))
 
 
 def test_an_endpoint_without_a_host_is_refused():

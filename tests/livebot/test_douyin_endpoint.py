@@ -7,7 +7,15 @@ import threading
 
 import pytest
 
-from livebot.sources import Backoff, DouyinSource, Endpoint, EndpointCommand, FeedState, Simulator
+from livebot.sources import (
+    Backoff,
+    DouyinSource,
+    Endpoint,
+    EndpointCommand,
+    FeedOptions,
+    FeedState,
+    Simulator,
+)
 from livebot.sources.endpoint import with_query
 from livebot.sources.generator import Crowd
 
@@ -83,7 +91,10 @@ def test_a_feed_asks_its_command_before_each_connection(tmp_path):
                 simulator.cut()
 
     source = DouyinSource(
-        command(code), emit=print_nothing, on_state=on_state, backoff=Backoff(0.01, 0.05)
+        command(code),
+        emit=print_nothing,
+        on_state=on_state,
+        options=FeedOptions(backoff=Backoff(0.01, 0.05)),
     )
     source.start()
     try:

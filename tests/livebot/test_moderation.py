@@ -187,7 +187,9 @@ def test_kinds_nobody_speaks_are_skipped(clock, event):
 def test_the_ranks_are_in_the_order_of_the_design(clock):
     judge = judge_with(clock, called=("小助手",))
     ranked = [
-        gift(1, price=100, group="0", user="a"),
+        gift(1, price=1000, group="0", user="a1"),
+        gift(1, price=100, group="0", user="a2"),
+        gift(10, price=1, group="0", user="a3"),
         gift(1, price=5, group="0", user="b"),
         chat("几点下播", user="c"),
         chat("小助手你好", user="d"),
@@ -200,7 +202,7 @@ def test_the_ranks_are_in_the_order_of_the_design(clock):
     ]
     verdicts = [judge.consider(event) for event in ranked]
     assert {v.outcome for v in verdicts} == {Outcome.SPEAK}
-    assert [v.priority for v in verdicts] == [0, 1, 1, 1, 1, 2, 2, 2, 3, 3]
+    assert [v.priority for v in verdicts] == [0, 1, 2, 3, 3, 3, 3, 4, 4, 4, 5, 5]
     assert [judge.rank(event) for event in ranked] == [v.priority for v in verdicts]
     question, called, fan = verdicts[2:5]
     assert question.value > called.value > fan.value > verdicts[6].value
@@ -385,7 +387,7 @@ def test_a_big_gift_is_never_cooled_down(clock):
     judge = judge_with(clock, cool_down=60.0)
     assert judge.consider(gift(1, group="0", price=1)).outcome is Outcome.SPEAK
     assert judge.consider(gift(1, group="0", price=1)).reason == "cool_down"
-    assert judge.consider(gift(1, group="0", price=500)).priority == 0
+    assert judge.consider(gift(1, group="0", price=500)).priority == 1
 
 
 def test_an_idle_combo_is_announced_by_the_moderators_own_thread_in_virtual_time():
@@ -528,7 +530,7 @@ def test_an_action_nobody_has_explained_is_not_answered(clock, kind):
 
 def test_fan_club_joins_rank_above_chats(clock):
     verdict = judge_with(clock).consider(Fansclub(id="1", user=User(id="1"), action="join"))
-    assert verdict.priority == 1
+    assert verdict.priority == 3
 
 
 def test_a_lone_sticker_is_spoken_only_if_it_has_words(clock):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 import threading
 
 import pytest
 
 from livebot.messages import Chat, Control, Fansclub, Gift, Like, Member, Room, Social, Stats, User
 from livebot.sources import FeedState, Recorder, ReplaySource, read_recording, shipped_room
+from livebot.sources.recording import busy_room
 from threadkit.testing import SimRuntime
 
 WITHIN = 10.0  # seconds until a real wait of these tests counts as failed
@@ -106,6 +109,44 @@ def test_a_wrong_line_is_named_by_file_and_number(tmp_path, line, complaint):
         list(read_recording(path))
     assert str(caught.value).startswith(f"{path}, line 2")
     assert complaint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("deep.jsonl", b"[" * 100_000, "line 1: nested too deeply"),
+        ("bytes.jsonl", b'{"kind": "chat", "t": 0, "id": "\xff"}', "after line 0: not UTF-8"),
+        ("cut.jsonl.gz", gzip.compress(b"\n" * 999)[:-9], "Compressed file ended"),
+        ("digits.jsonl", b'{"t": 1' + b"0" * 5000 + b"}", "line 1: "),
+    ],
+)
+def test_a_file_that_is_broken_is_named(tmp_path, name, content, complaint):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=re.escape(complaint)) as caught:
+        list(read_recording(path))
+    assert name in str(caught.value)
+
+
+def test_what_only_looks_packed_is_an_error_of_the_system(tmp_path):
+    path = tmp_path / "plain.jsonl.gz"
+    path.write_bytes(b"{}")
+    with pytest.raises(OSError, match="gzip"):
+        list(read_recording(path))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path):
+    path = tmp_path / "room.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + b'{"t": 0, "kind": "chat", "id": "1", "text": "a"}')
+    [(_, event)] = read_recording(path)
+    assert event.text == "a"
+
+
+def test_the_busy_room_is_what_it_is_said_to_be():
+    events = list(read_recording(busy_room()))
+    assert (len(events), events[-1][0]) == (3690, 599.0)
+    assert sum(isinstance(event, Gift) for _, event in events) == 2953
+    assert busy_room().stat().st_size < 40_000
 
 
 def test_empty_lines_are_skipped(tmp_path):

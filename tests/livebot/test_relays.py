@@ -10,7 +10,7 @@ from websockets.sync.server import serve
 
 from livebot.messages import Chat, Control, Fansclub, Gift, Like, Member, Social, Stats, User
 from livebot.moderation import Moderator, Outcome, Rules
-from livebot.sources import Backoff, FeedState
+from livebot.sources import Backoff, FeedOptions, FeedState
 from livebot.sources.relays import BarrageGrabSource, DouyinLiveSource
 
 WITHIN = 10.0  # seconds until a real wait of these tests counts as failed
@@ -44,6 +44,17 @@ def relay():
         thread.join(WITHIN)
 
 
+def assert_every_message_has_one_fate(seen):
+    assert sum(seen.received.values()) == (
+        sum(seen.decoded.values())
+        + seen.undelivered
+        + sum(seen.shed.values())
+        + sum(seen.unknown.values())
+        + seen.duplicates
+        + seen.unreadable
+    )
+
+
 def collect(source_type, url, state=FeedState.ENDED):
     """What a source makes of a relay until it reaches `state`."""
     events, reached = [], threading.Event()
@@ -51,7 +62,7 @@ def collect(source_type, url, state=FeedState.ENDED):
         url,
         emit=events.append,
         on_state=lambda now, sentence: reached.set() if now is state else None,
-        backoff=Backoff(first=0.01, most=0.05),
+        options=FeedOptions(backoff=Backoff(first=0.01, most=0.05)),
     )
     source.start()
     try:

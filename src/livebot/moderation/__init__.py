@@ -9,8 +9,14 @@ Events in, verdicts out: nothing leaves without an outcome and, where it is not 
 
 from __future__ import annotations
 
-from livebot.moderation.moderator import ModerationStatistics, Moderator, Outcome, Verdict
+from livebot.moderation.moderator import (
+    LEVELS,
+    ModerationStatistics,
+    Moderator,
+    Outcome,
+    Verdict,
+)
 from livebot.moderation.rules import Rules
 from livebot.moderation.text import clean
 
-__all__ = ["ModerationStatistics", "Moderator", "Outcome", "Rules", "Verdict", "clean"]
+__all__ = ["LEVELS", "ModerationStatistics", "Moderator", "Outcome", "Rules", "Verdict", "clean"]

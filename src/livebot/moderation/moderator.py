@@ -18,7 +18,7 @@ from livebot.moderation.rules import Filter, Rules
 from livebot.moderation.text import clean, repeat_key
 from threadkit import REAL, Runtime
 
-__all__ = ["ModerationStatistics", "Moderator", "Outcome", "Verdict"]
+__all__ = ["LEVELS", "ModerationStatistics", "Moderator", "Outcome", "Verdict"]
 
 logger = logging.getLogger("livebot.moderation")
 
@@ -47,8 +47,8 @@ class Verdict:
     outcome: Outcome
     reason: str = ""
     """Why it is not spoken: a short name, for counting."""
-    priority: int = 3
-    """0 is spoken first, 3 last."""
+    priority: int = 5
+    """0 is spoken first, 5 last: gifts in three classes, questions, chats, the rest."""
     value: float = 0.0
     """Worth within the priority, more is better; diamonds for a gift."""
     tag: object = None
@@ -81,7 +81,11 @@ _FAN_WORTH = 0.01  # of one fan level, so that no level outweighs a question
 _SMALL_GIFT = 2  # diamonds; most gifts cost one, and they would crowd out every chat
 _USERS_KEPT = 4096  # viewers whose last answer is remembered
 _NO_ID = ("", "0")  # what a feed says that gives its messages none
-_PRIORITIES = {Fansclub.kind: 1, Social.kind: 2, Member.kind: 3, Like.kind: 3}
+_TREASURES = (100, 10, 1)  # big gifts' worth from which a gift has priority 0, 1, 2
+_PRIORITIES = {Fansclub.kind: 3, Social.kind: 4, Member.kind: 5, Like.kind: 5}
+
+LEVELS = 6
+"""How many priorities there are: levels a queue of judged events needs."""
 
 
 class Moderator:
@@ -174,7 +178,7 @@ class Moderator:
             self._changed.notify_all()
 
     def rank(self, event: Event) -> int:
-        """The priority `event` would get, 0 to 3, at little cost: for queues before the verdict."""
+        """The priority `event` would get, 0 to 5, at little cost: for queues before the verdict."""
         # Two plain reads without the lock: should an update come between them, one event is ranked
         # by a mixture, and nothing else follows from it.
         return _rank(event, self._rules, self._filter)[0]
@@ -351,14 +355,16 @@ def _rank(event: Event, rules: Rules, filter_: Filter) -> tuple[int, float]:
     """Priority and worth: gifts by value, questions, who is called, fans, chats, the rest."""
     if isinstance(event, Gift):
         value = float(event.diamond_count * max(1, event.repeat_count))
-        small = 2 if value < _SMALL_GIFT else 1
-        return (0 if value >= rules.big_gift else small), value
+        for priority, times in enumerate(_TREASURES):
+            if value >= times * rules.big_gift:
+                return priority, value
+        return (4 if value < _SMALL_GIFT else 3), value
     if isinstance(event, (Chat, Emoji)):
         level = event.user.fan_level if event.user else 0
         worth = 1.0 + _FAN_WORTH * level
         if _QUESTION.search(event.text):
-            return 1, worth + 2
+            return 3, worth + 2
         if filter_.calls(event.text):
-            return 1, worth + 1
-        return (1 if level >= _FAN else 2), worth
-    return _PRIORITIES.get(event.kind, 3), 0.0
+            return 3, worth + 1
+        return (3 if level >= _FAN else 4), worth
+    return _PRIORITIES.get(event.kind, 5), 0.0

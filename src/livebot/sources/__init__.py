@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from livebot.sources.connection import Backoff
+from livebot.sources.connection import Backoff, FeedOptions
 from livebot.sources.douyin import DouyinSource
 from livebot.sources.endpoint import Endpoint, EndpointCommand
 from livebot.sources.faults import Faults
 from livebot.sources.generator import Crowd
-from livebot.sources.recording import Recorder, read_recording, shipped_room
+from livebot.sources.recording import Recorder, busy_room, read_recording, shipped_room
 from livebot.sources.relays import BarrageGrabSource, DouyinLiveSource
 from livebot.sources.replay import ReplaySource
 from livebot.sources.serverlog import SimulatorStatistics
@@ -41,6 +41,7 @@ __all__ = [
     "Endpoint",
     "EndpointCommand",
     "Faults",
+    "FeedOptions",
     "FeedState",
     "Played",
     "Recorder",
@@ -48,6 +49,7 @@ __all__ = [
     "Simulator",
     "SimulatorStatistics",
     "SourceStatistics",
+    "busy_room",
     "read_recording",
     "shipped_room",
 ]

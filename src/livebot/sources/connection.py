@@ -26,7 +26,7 @@ from livebot.sources.keeper import Keeper, Liveness
 from livebot.sources.tally import FeedState, Tally
 from threadkit import REAL, Runtime
 
-__all__ = ["Backoff", "Connection", "FeedClosed", "OnState", "Receive"]
+__all__ = ["Backoff", "Connection", "FeedClosed", "FeedOptions", "OnState", "Receive"]
 
 logger = logging.getLogger("livebot.sources")
 
@@ -84,6 +84,40 @@ class Backoff:
         return min(grown * (1 + self.jitter * draw), self.most)
 
 
+@dataclass(frozen=True, slots=True)
+class FeedOptions:
+    """How a feed looks after its connection.
+
+    Args:
+        heartbeat_every: Seconds between two heartbeats, where the feed has one; the platform cuts a
+            quiet client after 20 to 30.
+        silence: Seconds without a message after which the connection counts as dead; None: what
+            suits the feed.
+        connect_timeout: Seconds for one attempt to connect.
+        backoff: The pauses between attempts.
+        seed: Of the jitter.
+        dial: Opens one socket; tests hand in their own.
+        runtime: Where clock, locks and threads come from.
+
+    Raises:
+        ValueError: A duration is not above 0.
+    """
+
+    heartbeat_every: float = 10.0
+    silence: float | None = None
+    connect_timeout: float = 10.0
+    backoff: Backoff = Backoff()
+    seed: int | None = None
+    dial: Dial = dial
+    runtime: Runtime = REAL
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat_every", "silence", "connect_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0 seconds, not {value!r}")
+
+
 OnState = Callable[[FeedState, str], None]
 """Told each new state and a sentence about it, on the connection's thread."""
 
@@ -115,10 +149,7 @@ class Connection:
         liveness: Heartbeat and the silence that means death.
         on_state: Told each new state.
         on_death: Told what its thread died of, which nobody foresaw.
-        connect_timeout: Seconds for one attempt to connect.
-        backoff: The pauses between attempts.
-        seed: Of the jitter.
-        dial: Opens one socket; tests hand in their own.
+        options: The rest.
     """
 
     def __init__(
@@ -131,12 +162,9 @@ class Connection:
         liveness: Liveness,
         on_state: OnState | None = None,
         on_death: Callable[[BaseException], object] | None = None,
-        connect_timeout: float = 10.0,
-        backoff: Backoff | None = None,
-        seed: int | None = None,
-        runtime: Runtime = REAL,
-        dial: Dial = dial,
+        options: FeedOptions,
     ) -> None:
+        runtime = options.runtime
         self._name = name
         self._endpoint = endpoint
         self._receive = receive
@@ -144,11 +172,9 @@ class Connection:
         self._liveness = liveness
         self._on_state = on_state
         self._on_death = on_death
-        self._connect_timeout = connect_timeout
-        self._backoff = backoff or Backoff()
-        self._random = random.Random(seed)
+        self._options = options
+        self._random = random.Random(options.seed)
         self._runtime = runtime
-        self._dial = dial
         self._stopping = runtime.event()
         # Guards _socket, so that `stop` meets either the socket or nobody who will open one: the
         # connecting thread publishes its socket and looks at _stopping under this lock. Held for
@@ -210,7 +236,7 @@ class Connection:
         self._become(FeedState.STOPPED, "stopped")
 
     def _pause(self, failures: int, ending: _Ending) -> None:
-        pause = self._backoff.pause(failures, code=ending.code, draw=self._random.random())
+        pause = self._options.backoff.pause(failures, code=ending.code, draw=self._random.random())
         line = f"{ending.reason}; next attempt in {pause:.1f} s"
         logger.warning("%s: %s", self._name, line)
         self._become(FeedState.WAITING, line)
@@ -225,7 +251,7 @@ class Connection:
             self._become(FeedState.CONNECTING, where)
             # The keeper ends a silent connection; twice as long is the backstop of a stuck write.
             io_timeout = 2 * self._liveness.silence
-            opened = self._dial(endpoint, self._connect_timeout, io_timeout)
+            opened = self._options.dial(endpoint, self._options.connect_timeout, io_timeout)
         except websocket.WebSocketBadStatusException as exc:
             return _Ending(
                 f"{where} answered HTTP {exc.status_code} instead of opening a WebSocket "

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 
 from livebot.messages import Control
 from livebot.sources import webcast_pb2 as webcast
-from livebot.sources.connection import Backoff, FeedClosed, OnState
+from livebot.sources.connection import FeedClosed, FeedOptions, OnState
 from livebot.sources.decoding import decode
-from livebot.sources.dialing import Dial, Socket, dial
+from livebot.sources.dialing import Socket
 from livebot.sources.endpoint import Endpoint, with_query
 from livebot.sources.feed import Emit, Feed
-from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch
 from livebot.sources.wire import (
     HEARTBEAT,
@@ -25,16 +24,17 @@ from livebot.sources.wire import (
     read_frame,
     read_response,
 )
-from threadkit import REAL, Runtime
 
 __all__ = ["DouyinSource"]
 
 _ORIGIN = "https://live.douyin.com"
 
+_SILENCE = 45.0  # seconds; the platform sends something every few
+
 # What is left out when more comes than can be decoded: reading must not fall behind, for pings wait
-# in the same stream. A busy real room fills the smaller size in about five seconds.
-_BEHIND_BYTES = 128 * 1024
-_FAR_BEHIND_BYTES = 512 * 1024
+# in the same stream. A busy real room fills the smaller size in two or three seconds.
+_BEHIND_BYTES = 64 * 1024
+_FAR_BEHIND_BYTES = 256 * 1024
 _WORTH_LEAST = frozenset(
     {
         "WebcastLikeMessage",
@@ -64,7 +64,7 @@ class DouyinSource(Feed):
     likes and entries are shed undecoded, then chats, never gifts. A response is acknowledged once
     its events are handed over, so what is lost with a connection is sent again.
 
-    Thread safety, lifetime, arguments and errors: as of `Feed`, with these in place of `liveness`.
+    Thread safety, lifetime and errors: as of `Feed`.
 
     Args:
         url: The address, or a callable that returns an `Endpoint` and is asked before each attempt.
@@ -73,12 +73,7 @@ class DouyinSource(Feed):
         emit: Takes each event without blocking.
         on_state: Told each new state and a sentence about it.
         name: Begins log lines and names threads.
-        heartbeat_every: Seconds; the platform cuts a quiet client after 20 to 30.
-        silence: Seconds without a frame after which the connection counts as dead.
-        connect_timeout: Seconds for one attempt.
-        backoff: The pauses between attempts.
-        seed: Of the jitter.
-        dial: Opens one socket; tests hand in their own.
+        options: How the connection is looked after.
     """
 
     def __init__(
@@ -89,13 +84,7 @@ class DouyinSource(Feed):
         emit: Emit,
         on_state: OnState | None = None,
         name: str = "douyin",
-        heartbeat_every: float = 10.0,
-        silence: float = 45.0,
-        connect_timeout: float = 10.0,
-        backoff: Backoff | None = None,
-        seed: int | None = None,
-        runtime: Runtime = REAL,
-        dial: Dial = dial,
+        options: FeedOptions = FeedOptions(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(
             url,
@@ -103,12 +92,9 @@ class DouyinSource(Feed):
             emit=emit,
             on_state=on_state,
             name=name,
-            liveness=Liveness(HEARTBEAT, heartbeat_every, silence),
-            connect_timeout=connect_timeout,
-            backoff=backoff,
-            seed=seed,
-            runtime=runtime,
-            dial=dial,
+            heartbeat=HEARTBEAT,
+            silence=_SILENCE,
+            options=options,
         )
         # Where the feed stood after the last response; touched by the connection's thread alone.
         self._cursor = ""
@@ -160,6 +146,7 @@ class DouyinSource(Feed):
                 event = decode(message, received_at)
             except MalformedFrame as exc:
                 self._tally.malformed(exc)
+                batch.unreadable += 1
                 continue
             if event is None:
                 batch.unknown[method] += 1

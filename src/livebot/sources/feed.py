@@ -6,12 +6,12 @@ import logging
 from collections.abc import Callable, Mapping
 
 from livebot.messages import Event, RecentIds
-from livebot.sources.connection import Backoff, Connection, OnState
-from livebot.sources.dialing import Dial, Socket, dial
+from livebot.sources.connection import Connection, FeedOptions, OnState
+from livebot.sources.dialing import Socket
 from livebot.sources.endpoint import Endpoint, EndpointCommand
 from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch, FeedState, SourceStatistics, Tally
-from threadkit import REAL, Context, Health, Runtime
+from threadkit import Context, Health
 
 __all__ = ["Emit", "Feed"]
 
@@ -38,11 +38,9 @@ class Feed:
             it raises, the event counts as undelivered.
         on_state: Told each new state and a sentence about it.
         name: Begins log lines and names threads.
-        liveness: Heartbeat and the silence that means death.
-        connect_timeout: Seconds for one attempt.
-        backoff: The pauses between attempts.
-        seed: Of the jitter.
-        dial: Opens one socket; tests hand in their own.
+        heartbeat: The message that keeps the connection, None for none.
+        silence: Seconds that mean death, where the options say nothing.
+        options: How the connection is looked after.
 
     Raises:
         ValueError: The URL is no WebSocket's, or headers came with a callable.
@@ -56,13 +54,14 @@ class Feed:
         emit: Emit,
         on_state: OnState | None = None,
         name: str,
-        liveness: Liveness,
-        connect_timeout: float = 10.0,
-        backoff: Backoff | None = None,
-        seed: int | None = None,
-        runtime: Runtime = REAL,
-        dial: Dial = dial,
+        heartbeat: bytes | None = None,
+        silence: float,
+        options: FeedOptions,
     ) -> None:
+        runtime = options.runtime
+        if options.silence is not None:
+            silence = options.silence
+        liveness = Liveness(heartbeat, options.heartbeat_every, silence)
         if callable(url) and headers:
             raise ValueError("headers belong to the Endpoint that the callable url returns")
         self._find = url if callable(url) else _always(Endpoint(url, dict(headers or {})))
@@ -83,11 +82,7 @@ class Feed:
                 liveness=liveness,
                 on_state=on_state,
                 on_death=None if ctx is None else ctx.fail,
-                connect_timeout=connect_timeout,
-                backoff=backoff,
-                seed=seed,
-                runtime=runtime,
-                dial=dial,
+                options=options,
             )
 
         self._connect = connect

@@ -7,7 +7,9 @@ the column format of public recorders: see `columns`.
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from importlib import resources
 from pathlib import Path
@@ -19,7 +21,7 @@ from livebot.messages import Event, from_record, to_record
 from livebot.sources.columns import Columns
 from threadkit import REAL, Runtime
 
-__all__ = ["Recorder", "read_recording", "shipped_room"]
+__all__ = ["Recorder", "busy_room", "read_recording", "shipped_room"]
 
 _FORMAT = "livebot-recording"
 _VERSION = 1
@@ -30,27 +32,47 @@ def shipped_room() -> Path:
     return Path(str(resources.files("livebot") / "data" / "room.jsonl"))
 
 
+def busy_room() -> Path:
+    """Its ten busiest minutes, which come with the package too; see the README beside it."""
+    return Path(str(resources.files("livebot") / "data" / "room-10min.jsonl.gz"))
+
+
 def read_recording(path: str | Path) -> Iterator[tuple[float, Event]]:
     """The events of a recorded room, each with its time in seconds since the start.
 
     Args:
-        path: A file of JSON lines, in either format; empty lines are skipped.
+        path: A file of JSON lines, in either format; empty lines are skipped. One whose name ends
+            in .gz is unpacked.
 
     Raises:
         ValueError: A line cannot be read; says which, and why.
         OSError: The file cannot.
     """
     columns = Columns()
-    with Path(path).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
+    number = 0
+    with _lines_of(Path(path)) as lines:
+        try:
+            for number, line in enumerate(lines, 1):
+                if not line.strip():
+                    continue
                 item = _read_line(line, number, columns)
-            except ValueError as exc:
-                raise ValueError(f"{path}, line {number}: {exc}") from None
-            if item is not None:
-                yield item
+                if item is not None:
+                    yield item
+        except RecursionError:
+            raise ValueError(f"{path}, line {number}: nested too deeply") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}, after line {number}: not UTF-8") from None
+        except (EOFError, zlib.error) as exc:
+            raise ValueError(f"{path}, after line {number}: {exc}") from None
+        except ValueError as exc:
+            raise ValueError(f"{path}, line {number}: {exc}") from None
+
+
+def _lines_of(path: Path) -> TextIO:
+    # Editors on Windows begin a file with a mark, which is no part of its text.
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig")
+    return path.open(encoding="utf-8-sig")
 
 
 def _read_line(line: str, number: int, columns: Columns) -> tuple[float, Event] | None:

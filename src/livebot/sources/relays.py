@@ -19,15 +19,13 @@ from google.protobuf import json_format
 
 from livebot import messages
 from livebot.messages import Control, Event, User
-from livebot.sources.connection import Backoff, OnState
+from livebot.sources.connection import FeedOptions, OnState
 from livebot.sources.decoding import ENDED, METHODS, SHARE_TARGETS, to_event
-from livebot.sources.dialing import Dial, Socket, dial
+from livebot.sources.dialing import Socket
 from livebot.sources.endpoint import Endpoint
 from livebot.sources.feed import Emit, Feed
-from livebot.sources.keeper import Liveness
 from livebot.sources.tally import Batch
 from livebot.sources.wire import MalformedFrame
-from threadkit import REAL, Runtime
 
 __all__ = ["BarrageGrabSource", "DouyinLiveSource"]
 
@@ -49,12 +47,7 @@ class _RelaySource(Feed):
         emit: Emit,
         on_state: OnState | None = None,
         name: str | None = None,
-        silence: float = _QUIET,
-        connect_timeout: float = 10.0,
-        backoff: Backoff | None = None,
-        seed: int | None = None,
-        runtime: Runtime = REAL,
-        dial: Dial = dial,
+        options: FeedOptions = FeedOptions(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(
             url,
@@ -62,12 +55,8 @@ class _RelaySource(Feed):
             emit=emit,
             on_state=on_state,
             name=name or self._default_name,
-            liveness=Liveness(silence=silence),
-            connect_timeout=connect_timeout,
-            backoff=backoff,
-            seed=seed,
-            runtime=runtime,
-            dial=dial,
+            silence=_QUIET,
+            options=options,
         )
 
     def _receive(self, data: bytes, socket: Socket) -> bool:
@@ -77,6 +66,7 @@ class _RelaySource(Feed):
             event = self._read(_json_object(data), batch)
         except MalformedFrame as exc:
             self._tally.malformed(exc)
+            batch.unreadable += bool(batch.received)  # else it was not even a message
             event = None
         if event is not None and (event.id in ("", "0") or self._is_new(event.id, batch)):
             self._deliver(event, batch)
@@ -113,8 +103,7 @@ class DouyinLiveSource(_RelaySource):
     Its messages are the platform's own, with names in camel case and 64-bit numbers as strings, so
     they are read as such. Its notices that the room has ended, or does not exist, end the feed.
 
-    Thread safety, lifetime, arguments and errors: as of `Feed`; `silence` is the time without any
-    message after which the connection counts as dead.
+    Thread safety, lifetime, arguments and errors: as of `Feed`.
     """
 
     _default_name = "douyinlive"
@@ -158,8 +147,7 @@ class BarrageGrabSource(_RelaySource):
 
     Gifts come with the number they add, which lands in `Gift.increment`.
 
-    Thread safety, lifetime, arguments and errors: as of `Feed`; `silence` is the time without any
-    message after which the connection counts as dead.
+    Thread safety, lifetime, arguments and errors: as of `Feed`.
     """
 
     _default_name = "barragegrab"

@@ -35,7 +35,11 @@ class FeedState(str, enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SourceStatistics:
-    """What a source did since it was made."""
+    """What a source did since it was made.
+
+    Every message received has one fate: `received` is the sum of `decoded`, `undelivered`, `shed`,
+    `unknown`, `duplicates` and `unreadable`.
+    """
 
     state: FeedState
     frames: int
@@ -50,6 +54,8 @@ class SourceStatistics:
     """Messages left out because their id came before."""
     malformed: int
     """Frames and messages that could not be read."""
+    unreadable: int
+    """Of these, the messages that are in `received`."""
     last_malformed: str
     """What was wrong with the latest of them, empty when there was none."""
     unknown: Mapping[str, int]
@@ -69,7 +75,7 @@ class SourceStatistics:
 class Batch:
     """What one frame brought, counted without a lock by the thread that reads it."""
 
-    __slots__ = ("decoded", "duplicates", "received", "shed", "unknown")
+    __slots__ = ("decoded", "duplicates", "received", "shed", "unknown", "unreadable")
 
     def __init__(self) -> None:
         self.received: Counter[str] = Counter()
@@ -77,6 +83,7 @@ class Batch:
         self.unknown: Counter[str] = Counter()
         self.shed: Counter[str] = Counter()
         self.duplicates = 0
+        self.unreadable = 0
 
 
 class Tally:
@@ -117,6 +124,7 @@ class Tally:
         """What one frame brought."""
         with self._lock:
             self._counts["duplicates"] += batch.duplicates
+            self._counts["unreadable"] += batch.unreadable
             self._decoded.update(batch.decoded)
             self._shed.update(batch.shed)
             for method, n in batch.received.items():
@@ -158,6 +166,7 @@ class Tally:
                 decoded=dict(self._decoded),
                 duplicates=counts["duplicates"],
                 malformed=counts["malformed"],
+                unreadable=counts["unreadable"],
                 last_malformed=self._last_malformed,
                 unknown=dict(self._unknown),
                 shed=dict(self._shed),
