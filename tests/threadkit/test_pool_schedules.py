@@ -7,6 +7,8 @@ is also run by the stress tests, with many more seeds.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import threading
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -1045,6 +1047,36 @@ def a_shutdown_does_not_wait_for_a_worker_given_up_meanwhile(sim):
 
 
 @scenario
+def a_shutdown_while_the_last_worker_is_given_up(sim):
+    """Its successor does what is queued; that nobody is in sight for a moment is not the end."""
+    ran = []
+    with pool_of(sim, 1, may_be_left=1) as pool:
+        stuck = pool.with_options(timeout=1).submit(sim.sleep, 50)
+        futures = [pool.submit(ran.append, n) for n in range(2)]
+        sim.sleep(0.5)
+        assert pool.shutdown().queued == 0
+        assert outcome(stuck) == "TaskTimeout"
+        assert [outcome(future) for future in futures] == [None, None]
+    assert ran == [0, 1]
+
+
+@scenario
+def a_shutdown_while_the_last_worker_retires(sim):
+    """What it leaves behind is done by its successor before the shutdown returns."""
+    ran = []
+    with pool_of(sim, 1, 0) as pool:
+        outcome(pool.submit(int))
+
+        def submit_and_end():
+            future = pool.submit(ran.append, 1)
+            pool.shutdown()
+            assert future.done()
+
+        together(sim, lambda: pool.adjust_pool_size(0), submit_and_end)
+    assert ran == [1]
+
+
+@scenario
 def a_timeout_outside_a_run_in_place(sim):
     """The worker of a task that waits for one it runs itself is given up when its time is over."""
     with pool_of(sim, 1, may_be_left=1) as pool:
@@ -1217,6 +1249,106 @@ def a_task_cannot_wait_for_its_own_pool(sim):
         assert pool.wait_idle(1000)
         assert len(told) == 4
         assert outcome(pool.submit(int, "3")) == 3  # drain() refused before it closed anything
+
+
+# -- everything at once ---------------------------------------------------------------------
+
+
+class Life:
+    """Users that do whatever comes to their mind with one pool, drawn from the run's seed."""
+
+    def __init__(self, sim, pool):
+        self.sim = sim
+        self.pool = pool
+        self.chance = random.Random(sim.seed)
+        self.numbers = itertools.count()
+        self.futures = []
+        self.begun = []
+        self.ended = []
+
+    def use(self):
+        for _ in range(5):
+            with suppress(PoolClosed, Rejected):
+                getattr(self, self.chance.choice(self.verbs))()
+
+    verbs = ("submit",) * 6 + ("nested", "in_blocking", "cancel", "stutter", "resize", "drain")
+
+    def submit(self, task=None, **options):
+        options = options or self.chance.choice(
+            [{}, {}, {"ttl": 1}, {"timeout": 1}, {"key": "k"}, {"priority": 1}]
+        )
+        number = next(self.numbers)
+        future = self.pool.with_options(**options).submit(self.task, number, task)
+        future.add_done_callback(lambda future: self.ended.append(id(future)))
+        self.futures.append(future)
+        return future
+
+    def task(self, number, task):
+        self.begun.append(number)
+        if task is not None:
+            return task()
+        if number % 7 == 3:
+            raise ValueError(number)
+        return self.sim.sleep(number % 3)
+
+    def nested(self):
+        def wait():
+            inner = self.submit()
+            with suppress(Exception, CancelledError):
+                inner.result(self.chance.choice([None, 2]))
+
+        self.submit(wait)
+
+    def in_blocking(self):
+        def wait():
+            with self.pool.blocking():
+                self.sim.sleep(1)
+
+        self.submit(wait)
+
+    def cancel(self):
+        if self.futures:
+            self.chance.choice(self.futures).cancel()
+
+    def stutter(self):
+        self.pool.pause()
+        self.sim.sleep(self.chance.choice([0, 0.5]))
+        self.pool.resume()
+
+    def resize(self):
+        self.pool.resize(self.chance.randint(0, 1), self.chance.randint(1, 3))
+
+    def drain(self):
+        self.pool.drain(self.chance.choice([0, 1]))
+        self.pool.resume()
+
+
+@scenario(stall_ratio=0.02)
+def a_random_life(sim):
+    """Whatever is done to a pool: each future ends once, the books balance, everybody leaves."""
+    chance = random.Random(sim.seed)
+    bounds = {"overflow": chance.choice(["block", "reject", "drop_oldest", "drop_lowest"])}
+    bounds["queue_limit"] = chance.choice([None, 2])
+    with pool_of(sim, 2, 1, levels=2, may_be_left=9, **bounds) as pool:
+        life = Life(sim, pool)
+        together(sim, life.use, life.use)
+        pool.resume()
+        end = chance.choice(["outside", "inside", "cancelling"])
+        if end == "inside":
+            with suppress(Rejected):
+                life.submit(pool.shutdown, priority=0)
+        elif end == "cancelling":
+            pool.shutdown(cancel_futures=True)
+        report = pool.shutdown()
+        assert report.queued == 0
+        for thread in threading.enumerate():  # what was given up comes to its end
+            if thread.name.startswith("pool-"):
+                thread.join()
+        assert all(future.done() for future in life.futures)
+        assert len(life.ended) == len(set(life.ended)) == len(life.futures)
+        assert len(life.begun) == len(set(life.begun))
+        books = settle(pool)
+        assert (books.lent, books.abandoned, books.alive) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

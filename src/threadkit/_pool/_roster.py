@@ -50,6 +50,7 @@ class Roster:
         self.workers: set[Worker] = set()
         self.retiring: set[Worker] = set()  # no more of the crew, but not yet gone
         self.abandoned: set[Worker] = set()
+        self._passing_on = 0  # workers that went a moment ago, perhaps to be succeeded by others
         self._joining: list[Worker] = []  # workers whose task waits, inside `gone`, for the others
         self._leaving: list[Thread] = []  # threads of those that left
         self._hired = 0  # workers ever made: their names
@@ -203,20 +204,35 @@ class Roster:
             self._leaving = [thread for thread in self._leaving if thread.is_alive()]
             self._leaving.append(me.thread)
             self._reckon_locked()
-            self._changed.notify_all()
             last = not self.workers
             if last and crew.closing and not len(crew.backlog):
                 self.over = True  # what comes from here on is late: it is refused, not served
-        if crew.ready():
-            # It may have been woken for a task just when it had made up its mind.
-            if crew.parked:
-                crew.wake_one()
-            elif last:
-                self.start_worker()
+            self._passing_on += 1
+        with self._passed_on():
+            if crew.ready():
+                # It may have been woken for a task just when it had made up its mind.
+                if crew.parked:
+                    crew.wake_one()
+                elif last:
+                    self.start_worker()
         if crew.pauses.waiting:
             crew.pauses.look()
         if last and crew.closing:
             crew.supervisor.wake()
+
+    @contextmanager
+    def _passed_on(self) -> Generator[None]:
+        """Somebody went, and another one is started for what is queued.
+
+        Until then the crew is not over, although nobody may be in sight: who waits in `gone` would
+        declare that it is, and nobody could be started any more.
+        """
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._passing_on -= 1
+                self._changed.notify_all()
 
     def gone(self, me: Worker | None, timeout: float | None) -> list[Thread] | None:
         """Wait for everybody else to leave; threads that are left to be joined, None if in vain.
@@ -237,11 +253,14 @@ class Roster:
     def _gone(self, me: Worker | None, timeout: float | None) -> list[Thread] | None:
         with self._changed:
             self._changed.notify_all()  # who else is in here need not wait for this one
-            if not self._changed.wait_for(lambda: not self.others(me), timeout):
+            if not self._changed.wait_for(lambda: self._is_gone_locked(me), timeout):
                 return None
             self.over = self.over or (self._crew.closing and not self.workers)
             threads, self._leaving = self._leaving, []
         return threads
+
+    def _is_gone_locked(self, me: Worker | None) -> bool:
+        return not self._passing_on and not self.others(me)
 
     def others(self, me: Worker | None) -> set[Worker]:
         """Whom the caller would wait for: those that have not left, but for abandoned ones."""
@@ -307,8 +326,9 @@ class Roster:
             self.abandoned.add(worker)
             self._take_back_locked(worker)
             self._reckon_locked()
-            self._changed.notify_all()
-        self.start_workers()
+            self._passing_on += 1
+        with self._passed_on():
+            self.start_workers()
         if self._crew.closing:
             self._crew.supervisor.wake()
 
