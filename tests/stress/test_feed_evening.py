@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from livebot.messages import Gift
-from livebot.moderation import Moderator, Outcome, Rules
+from livebot.moderation import LEVELS, Moderator, Outcome, Rules
 from livebot.sources import (
     Backoff,
     Crowd,
@@ -51,6 +51,7 @@ class Pipeline:
         self.moderator = Moderator(rules, announce=self._spoken)
         self.messages = MessageQueue(
             maxsize=maxsize,
+            levels=LEVELS,
             overflow="drop_lowest",
             on_drop=lambda event, reason: self.dropped.update([str(reason)]),
         )
