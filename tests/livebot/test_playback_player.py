@@ -436,6 +436,57 @@ def test_a_device_that_comes_and_goes_holds_up_nothing(caplog):
         explore(scenario, 10)
 
 
+class Hasty(Tape):
+    """Runs dry at every block until it may hold 120 ms."""
+
+    def __init__(self, sim):
+        super().__init__(sim)
+        self.latency = 0.03
+        self.underflows = 0
+
+    def widen(self):
+        self.latency *= 2
+        return True
+
+    def _write(self, block):
+        self.underflows += self.latency < 0.12
+
+
+def test_a_device_that_runs_dry_holds_more_sound_until_it_does_not(caplog):
+    def scenario(sim):
+        player, tape, _ = playing(sim, Hasty(sim))
+        for seq in range(10):
+            player.play(seq, Beep(seq + 1, seconds=2))
+        assert player.wait_idle(60)
+        statistics = player.statistics()
+        player.stop()
+        assert statistics.latency == tape.latency == 0.12
+        assert (tape.opened, statistics.losses) == (3, 0)
+        assert tape.values() == list(range(1, 11)), "nothing is lost or said twice"
+        assert all(tape.count(value) == 2 * RATE for value in range(1, 11))
+
+    with caplog.at_level(logging.WARNING, "livebot.playback"):
+        explore(scenario, 10)
+    assert "tape ran dry" in caplog.text
+    assert "it holds 60 ms of sound from now on" in caplog.text
+
+
+def test_an_underflow_now_and_then_changes_nothing():
+    class Fine(Hasty):
+        def _write(self, block):
+            self.underflows = int(self._runtime.monotonic() // 15)
+
+    def scenario(sim):
+        player, tape, _ = playing(sim, Fine(sim))
+        for seq in range(60):
+            player.play(seq, Beep(seq + 1, seconds=2))
+        assert player.wait_idle(200)
+        assert (tape.latency, tape.opened) == (0.03, 1)
+        player.stop()
+
+    explore(scenario, 3)
+
+
 def test_a_device_that_silently_takes_no_sound_is_given_up(caplog):
     class Stuck(Tape):
         def _pull(self, fill, sample_rate):

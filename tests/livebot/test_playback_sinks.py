@@ -289,6 +289,20 @@ def test_a_device_is_asked_for_mono_at_our_rate_first(with_devices):
     sink.close()
 
 
+def test_a_device_is_given_more_time_up_to_a_quarter_of_a_second(with_devices):
+    fake = with_devices(device("usual"))
+    sink = PortAudioSink()
+    _, fill = counting()
+    asked = []
+    for _ in range(4):
+        sink.open(fill, 22050, never)
+        asked.append(fake.streams[-1].settings["latency"])
+        sink.close()
+        widened = sink.widen()
+    assert asked == [0.03, 0.06, 0.12, 0.24]
+    assert not widened
+
+
 def test_a_device_that_refuses_mono_and_our_rate_gets_stereo_at_its_own(with_devices):
     fake = with_devices(device("hardware", rate=44100), accepts={(2, 44100)})
     sink = PortAudioSink()

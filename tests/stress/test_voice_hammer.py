@@ -31,7 +31,7 @@ AHEAD = 200  # utterances that may be under way
 class FastSink:
     """Pulls as fast as it can, so that hours of speech take seconds."""
 
-    name, path, underflows = "fast", None, 0
+    name, path, underflows, latency = "fast", None, 0, 0.0
 
     def open(self, fill, sample_rate, on_lost):
         self._closing = threading.Event()

@@ -18,6 +18,8 @@ logger = logging.getLogger("livebot.playback")
 _FIRST_RETRY = 0.5  # seconds; each further one takes twice as long,
 _SLOWEST_RETRY = 5.0  # up to this: looking for devices costs some 30 ms
 _SETTLED = 10.0  # seconds a device must have played until the first retry is quick again
+_TOO_MANY = 3  # underflows, within
+_WINDOW = 30.0  # seconds; one now and then is not worth a pause
 _STALL = 5.0  # seconds; a device under PulseAudio may take two until it pulls for the first time
 
 
@@ -62,6 +64,8 @@ class Output:
         self._retry_at: float | None = None
         self._retry_delay = _FIRST_RETRY
         self._closed = False
+        self._calm_since = -math.inf  # when underflows began to be counted, and from how many on
+        self._calm_count = 0
         self.losses = 0
 
     @property
@@ -78,6 +82,11 @@ class Output:
     def underflows(self) -> int:
         """How often sound came too late for the device."""
         return self._wanted.underflows
+
+    @property
+    def latency(self) -> float:
+        """Seconds of sound the device may hold."""
+        return self._active.latency
 
     @property
     def due_at(self) -> float | None:
@@ -130,6 +139,26 @@ class Output:
             self.lose(self._active, f"it took no sound for {_STALL:g} s")
             return True
         return False
+
+    def steady(self) -> None:
+        """Give a device that ran dry again and again more sound to hold, at the price of delay."""
+        now, count = self._monotonic(), self.underflows
+        if now - self._calm_since >= _WINDOW or count < self._calm_count:
+            self._calm_since, self._calm_count = now, count
+        missed = count - self._calm_count
+        if missed < _TOO_MANY or self._active is not self._wanted or self._closed:
+            return
+        self._calm_since, self._calm_count = now, count
+        if not self._wanted.widen():
+            return
+        logger.warning(
+            "%s ran dry %d times: it holds %.0f ms of sound from now on",
+            self.name,
+            missed,
+            1000 * self._wanted.latency,
+        )
+        self._wanted.close()
+        self.open()
 
     def close(self) -> None:
         """Close what is open."""

@@ -83,6 +83,7 @@ class PlayerStatistics:
         volume: 0 to 1.
         underflows: How often sound came too late for the device.
         losses: How often the device went away.
+        latency: Seconds of sound the device may hold; grows when it runs dry.
         sink: Name of the device or file.
         path: The file, None for a device.
         delay: How long it took from event to first sound, of the latest sounds.
@@ -102,6 +103,7 @@ class PlayerStatistics:
     volume: float
     underflows: int
     losses: int
+    latency: float
     sink: str
     path: Path | None
     delay: Histogram
@@ -368,6 +370,7 @@ class AudioPlayer:
                 volume=volume,
                 underflows=output.underflows,
                 losses=output.losses,
+                latency=output.latency,
                 sink=output.name,
                 path=output.path,
                 delay=Histogram.of(self._delays),
@@ -414,6 +417,7 @@ class AudioPlayer:
                 pass  # woken to look at the clock
 
     def _look_at_the_clock(self) -> None:
+        self._output.steady()
         if self._gap_watch.expired(self._programme.gap):
             given_up = self._programme.skip_gap()
             logger.warning("gave up waiting for %d sequence numbers", given_up)

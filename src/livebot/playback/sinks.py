@@ -56,6 +56,15 @@ class Sink(Protocol):
         """How often sound came too late for the device."""
         ...
 
+    @property
+    def latency(self) -> float:
+        """Seconds of sound the device may hold; 0 for a file."""
+        ...
+
+    def widen(self) -> bool:
+        """Let it hold more from its next opening on; False if it holds as much as it may."""
+        ...
+
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         """Begin to pull 16-bit mono samples; `on_lost` is called, once, if the device goes away.
 
@@ -105,6 +114,7 @@ def _look_again(sd: Any) -> None:
     sd._initialize()  # noqa: SLF001
 
 
+_LATENCY_LIMIT = 0.24  # seconds; more would be felt in every answer and interrupt
 _OPEN_TIMEOUT = 5.0  # seconds
 _CLOSE_TIMEOUT = 2.0
 _LAST_BLOCK = 0.05  # seconds
@@ -118,8 +128,8 @@ class PortAudioSink:
 
     Args:
         device: Its number, or a part of its name; None means the system's default.
-        latency: Seconds of sound the device may hold; also how long an interrupt takes to be
-            heard.
+        latency: Seconds of sound the device may hold at first; also how long an interrupt takes to
+            be heard. A device that runs dry is given more, up to 0.24.
         runtime: The clock.
     """
 
@@ -129,7 +139,7 @@ class PortAudioSink:
         self, device: int | str | None = None, *, latency: float = 0.03, runtime: Runtime = REAL
     ) -> None:
         self._device = device
-        self._latency = latency
+        self.latency = latency
         self._monotonic = runtime.monotonic
         self._thread = runtime.thread
         self._stuck: Any = None  # the thread of a call that did not return in time
@@ -139,6 +149,12 @@ class PortAudioSink:
         self._ended = runtime.event()  # set when PortAudio pulls no more
         self.underflows = 0
         self.name = "PortAudio"
+
+    def widen(self) -> bool:
+        if self.latency >= _LATENCY_LIMIT:
+            return False
+        self.latency = min(2 * self.latency, _LATENCY_LIMIT)
+        return True
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         self._patiently(lambda: self._open(fill, sample_rate, on_lost), _OPEN_TIMEOUT)
@@ -189,7 +205,7 @@ class PortAudioSink:
                 samplerate=rate,
                 channels=channels,
                 dtype="int16",
-                latency=self._latency,
+                latency=self.latency,
                 callback=self._callback(adapted, channels),
                 finished_callback=lambda: self._on_finished(on_lost),
             )
@@ -203,7 +219,7 @@ class PortAudioSink:
     def _finish(self) -> None:
         # What was pulled is still on its way to the ear; closing a stream throws it away.
         if self._stream is not None and not self._ended.is_set():
-            self._ended.wait(self._latency + _LAST_BLOCK)
+            self._ended.wait(self.latency + _LAST_BLOCK)
         self._abandon()
 
     def _abandon(self) -> None:
@@ -229,7 +245,7 @@ class PortAudioSink:
             # Some drivers report no times at all; then the wanted latency is the best guess.
             ahead = time.outputBufferDacTime - time.currentTime
             if not 0 < ahead < _LATENESS_BELIEVED:
-                ahead = self._latency
+                ahead = self.latency
             out: Samples = np.frombuffer(buffer, np.int16)
             block = out if channels == 1 else np.empty(frames, np.int16)
             fill(block, monotonic() + ahead)
@@ -302,11 +318,15 @@ class NullSink:
     path: Path | None = None
     name = "nowhere"
     underflows = 0
+    latency = 0.0
 
     def __init__(self, *, runtime: Runtime = REAL) -> None:
         self._runtime = runtime
         self._stopping = runtime.event()
         self._thread: Any = None
+
+    def widen(self) -> bool:
+        return False
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         try:
