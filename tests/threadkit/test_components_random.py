@@ -16,6 +16,7 @@ from threadkit import (
     StartupError,
 )
 from threadkit._components._states import MOVES
+from threadkit._components._supervisor import GROUP_GRACE
 from threadkit.testing import ScheduleFailed, explore
 
 
@@ -190,12 +191,7 @@ def scenario_of(bad_starts, budget):
         assert sim.monotonic() - began <= budget + 0.001
         world.budget_spent = sim.monotonic() - began >= budget - 0.001
         world.check_history()
-        told = {part.name: part.state for part in report.components}
-        assert set(told) == set(world.names)
-        assert not any(state.is_up for state in told.values())
-        for part in report.components:
-            if part.state in {ComponentState.ABANDONED, ComponentState.FAILED}:
-                assert part.error
+        check_report(world, report)
         world.check_stops()
 
     return scenario
@@ -205,6 +201,66 @@ def scenario_of(bad_starts, budget):
 @pytest.mark.parametrize("budget", [200.0, 2.0, 0.0])
 def test_whatever_happens_it_stops_in_order_within_the_budget(bad_starts, budget, no_defects):
     explore(scenario_of(bad_starts, budget), 60)
+
+
+def check_report(world, report):
+    told = {part.name: part.state for part in report.components}
+    assert set(told) == set(world.names)
+    assert not any(state.is_up for state in told.values())
+    for part in report.components:
+        if part.state in {ComponentState.ABANDONED, ComponentState.FAILED}:
+            assert part.error
+        assert (part.state is ComponentState.ABANDONED) == (part.name in report.abandoned)
+
+
+def scenario_of_a_program(grace):
+    """`run` in the main thread, and signals and requests whenever they like to come."""
+
+    def scenario(sim):
+        world = World(sim, sim.seed, bad_starts=sim.seed % 2 == 0)
+        manager, draw, came = world.manager, world.draw, []
+
+        def signal_somebody():
+            for _ in range(draw.choice([1, 1, 2, 3])):
+                sim.sleep(draw.choice([0, 0, 0.1, 1, 5, 12]))
+                if draw.random() < 0.3:
+                    world.crash_somebody()
+                if draw.random() < 0.3:
+                    came.append(("request", sim.monotonic()))
+                    manager.request_stop()
+                else:
+                    came.append(("signal", sim.monotonic()))
+                    manager._requests._on_signal(15, None)  # what the handler does
+
+        shooter = sim.thread(signal_somebody)
+        shooter.start()
+        try:
+            code = manager.run(signals=(), grace=grace)
+        except StartupError as error:
+            code, failed = None, {world.fates[name] for name in error.failed}
+            assert failed & {*BAD_STARTS, *CRASHES}
+        left_at, came_by_then = sim.monotonic(), came.copy()
+        report = manager.report()
+        asked_at = came_by_then[0][1] if came_by_then else left_at
+        assert left_at - asked_at <= max(grace, GROUP_GRACE) + 0.001
+        # A signal after the first request spends the budget at once.
+        hurried = "signal" in [kind for kind, _ in came_by_then[1:]]
+        spent = left_at - asked_at >= grace - 0.001 or left_at >= GROUP_GRACE - 0.001
+        world.budget_spent = hurried or spent
+        world.check_history()
+        check_report(world, report)
+        if code == 0:
+            assert came_by_then
+            assert not report.abandoned
+        shooter.join()
+        world.check_stops()
+
+    return scenario
+
+
+@pytest.mark.parametrize("grace", [200.0, 2.0])
+def test_whatever_happens_and_whenever_signals_come_it_leaves_in_order(grace, no_defects):
+    explore(scenario_of_a_program(grace), 120)
 
 
 def test_the_scenarios_would_find_a_stop_in_the_wrong_order(monkeypatch):

@@ -70,13 +70,13 @@ def _moves(text: str) -> frozenset[ComponentState]:
 
 MOVES: dict[ComponentState, frozenset[ComponentState]] = {
     ComponentState.NEW: _moves("STARTING"),
-    ComponentState.STARTING: _moves("RUNNING BACKOFF STOPPING FAILED ABANDONED STOPPED"),
+    ComponentState.STARTING: _moves("RUNNING BACKOFF FAILED ABANDONED"),
     ComponentState.RUNNING: _moves("DEGRADED DRAINING STOPPING"),
     ComponentState.DEGRADED: _moves("RUNNING DRAINING STOPPING"),
     ComponentState.DRAINING: _moves("STOPPING"),
     ComponentState.STOPPING: _moves("STOPPED BACKOFF FAILED ABANDONED"),
-    ComponentState.STOPPED: _moves("STARTING BACKOFF"),
-    ComponentState.BACKOFF: _moves("STARTING STOPPED FAILED"),
-    ComponentState.FAILED: _moves("STARTING BACKOFF"),
+    ComponentState.STOPPED: _moves("STARTING"),
+    ComponentState.BACKOFF: _moves("STARTING STOPPED"),
+    ComponentState.FAILED: _moves("STARTING"),
     ComponentState.ABANDONED: _moves("STARTING BACKOFF"),
 }
