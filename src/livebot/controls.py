@@ -152,7 +152,7 @@ class Controls:
                 entry = texts.get_nowait()
             except (QueueEmpty, QueueClosed):
                 break
-            entry.sentences.close(drain=False)
+            entry.give_up()
             self._ledger.drop(entry, "cleared by hand")
             thrown += 1
         return thrown

@@ -24,8 +24,8 @@ class Rig:
     What begins and ends to be heard arrives in `heard`, as ("speaking", text), ("spoken", text)...
     """
 
-    def __init__(self, tmp_path, *, events=FAR_AWAY, speed=1.0):
-        self.simulator = Simulator(events, speed=speed)
+    def __init__(self, tmp_path, *, events=FAR_AWAY, **simulated):
+        self.simulator = Simulator(events, **simulated)
         self.bot = LiveBot(
             lambda: Endpoint(self.simulator.url),
             settings=Settings.model_validate({"voice": {"rest": 0.0, "lookahead": 1}}),
@@ -82,4 +82,8 @@ class Rig:
     def running(self):
         with self.bot.manager:
             self.wait_connected()
-            yield self
+            try:
+                yield self
+            finally:  # a player that drains would speak all that is left, and one in a pause wait
+                self.bot.controls.clear()
+                self.bot.speaking.player.interrupt()

@@ -191,7 +191,7 @@ def resource_rows(resources: Sequence[ResourceView], words: Words) -> list[Row]:
         left = resource.seconds_left
         alarm = resource.level in ("warn", "critical")
         notes = [words(resource.level)] if alarm else []
-        if left is not None:
+        if left is not None and left < _FORESEEN:
             notes.append(words("full in {time}", time=words.duration(left)))
         rows.append(
             {
@@ -206,6 +206,7 @@ def resource_rows(resources: Sequence[ResourceView], words: Words) -> list[Row]:
     return rows
 
 
+_FORESEEN = 6 * 3600.0  # seconds; an end farther away is more noise than news
 _BYTES = ("memory", "rss", "disk")
 _SECONDS = "lag"
 
@@ -217,5 +218,5 @@ def _amount(resource: ResourceView) -> str:
     if resource.metric.startswith(_SECONDS):
         return f"{1000 * resource.used:.1f} ms"
     if resource.limit is None:
-        return f"{resource.used:.4g}"
-    return f"{resource.used:.3g} / {resource.limit:.4g}"
+        return f"{resource.used:,.4g}"
+    return f"{resource.used:.3g} / {resource.limit:,.6g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 from nicegui import Client, ui
+from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
 from livebot.app import LiveBot
@@ -23,9 +25,11 @@ from livebot.web.dashboard.words import LANGUAGES, Words, language_for
 __all__ = ["mount"]
 
 _OFTEN = 0.2  # seconds between two looks at what changes all the time
+_PATIENCE = 10.0  # seconds for the browser to draw; a hidden tab draws nothing, and is told seldom
 _SELDOM = 2.0  # seconds between two looks at the rest
 _STYLE = Path(__file__).with_name("dashboard.css").read_text(encoding="utf-8")
-_TURN_THE_LIGHT = '() => setDark(!document.body.classList.contains("body--dark"))'
+# Only the browser knows what the system prefers; what was chosen is kept here, and drawn anew.
+_OTHER_LIGHT = '() => emit(!document.body.classList.contains("body--dark"))'
 _STAGES = {
     "received": "at the door",
     "processing": "moderation and reply",
@@ -82,7 +86,7 @@ def _page(request: Request) -> None:
 class Page:
     """What one browser tab shows.
 
-    Lifetime: of its tab; the timers end with it.
+    Lifetime: of its tab; the timer ends with it.
 
     Args:
         bot: What is shown.
@@ -95,8 +99,10 @@ class Page:
         self._words = words
         self._act = acting(bot.controls, words)
         self._version = 0
+        self._drawing_since: float | None = None
+        self._looked_at_rest_at = -_SELDOM
         ui.add_css(_STYLE)
-        ui.dark_mode({"dark": True, "light": False}.get(theme))
+        self._dark = ui.dark_mode({"dark": True, "light": False}.get(theme))
         self._draw_top()
         with ui.element("main").classes("lb-page"):
             self._draw_live()
@@ -104,7 +110,6 @@ class Page:
             self._draw_health()
             self._draw_settings()
         ui.timer(_OFTEN, self._look)
-        ui.timer(_SELDOM, self._look_at_the_rest)
 
     # -- drawing ----------------------------------------------------------------------------
 
@@ -115,11 +120,13 @@ class Page:
                 ui.icon("graphic_eq", size="22px")
                 ui.label("livebot")
             self._feed = ui.label().classes("lb-chip")
-            self._clock = ui.label().classes("lb-chip")
+            self._clock = ui.label().classes("lb-chip lb-clock")
             ui.element("div").classes("lb-push")
             other = next(name for name in LANGUAGES if name != words.language)
             ui.link({"zh": "中文", "en": "English"}[other], f"?lang={other}").classes("lb-chip")
-            light = ui.button(icon="contrast").on("click", js_handler=_TURN_THE_LIGHT)
+            light = ui.button(icon="contrast").on(
+                "click", self._turn_the_light, js_handler=_OTHER_LIGHT
+            )
             light.props(f'flat round dense aria-label="{words("Light or dark")}"')
 
     def _draw_live(self) -> None:
@@ -132,6 +139,7 @@ class Page:
             self._tiles = {name: _tile(words(name), name) for name in (*names, *more)}
         with card(words("Live events"), "lb-w7", "events"):
             self._events = Rows(words("Nothing has happened yet"), kind="lb-tall", act=self._block)
+            self._events.when_drawn(self._drawn)
         with card(words("Waiting to be spoken"), "lb-w5", "queue"):
             self._queue = Rows(words("Nothing waits"), kind="lb-tall")
 
@@ -175,14 +183,29 @@ class Page:
         with card(words("Resources"), "lb-w4", "resources"):
             self._resources = Rows(words("No readings"))
         with card(words("Kinds of events that are answered"), "lb-w4", "templates"):
-            kinds = tuple(self._bot.controls.templates())
-            self._templates = Templates(self._act, words, kinds)
+            self._templates = Templates(self._act, words, self._bot.controls.templates)
         with card(words("Blocked users"), "lb-w4", "blocked"):
             self._blocked = Blocked(self._act, words)
 
+    def _turn_the_light(self, event: GenericEventArguments) -> None:
+        self._dark.value = bool(event.args)
+
     # -- looking ----------------------------------------------------------------------------
 
+    def _is_drawing(self) -> bool:
+        """Whether the browser has not drawn what it was told last.
+
+        A slow one is told less often; else what it was told would pile up, in it and here.
+        """
+        since = self._drawing_since
+        return since is not None and time.monotonic() - since < _PATIENCE
+
+    def _drawn(self) -> None:
+        self._drawing_since = None
+
     def _look(self) -> None:
+        if self._is_drawing():
+            return
         view, words = self._bot.view(), self._words
         fresh = [event for event in view.events if event.version > self._version]
         self._version = max((event.version for event in fresh), default=self._version)
@@ -194,6 +217,11 @@ class Page:
         self._feed.text = state
         self._feed.classes(replace=f"lb-chip {tone}")
         self._clock.text = words("running for {time}", time=words.duration(int(view.seconds)))
+        if time.monotonic() - self._looked_at_rest_at >= _SELDOM:
+            self._looked_at_rest_at = time.monotonic()
+            self._look_at_the_rest(view)
+        self._drawing_since = time.monotonic()
+        self._events.ask()
 
     def _show_figures(self, view: View) -> None:
         ledger, player, words = view.ledger, view.player, self._words
@@ -212,8 +240,8 @@ class Page:
         for name, figure in figures.items():
             self._tiles[name].text = figure
 
-    def _look_at_the_rest(self) -> None:
-        view, words = self._bot.view(), self._words
+    def _look_at_the_rest(self, view: View) -> None:
+        words = self._words
         samples = self._bot.history.samples()
         for curves in self._curves:
             curves.draw(samples)
@@ -223,7 +251,7 @@ class Page:
         self._components.show(listing.component_rows(view.components, words))
         self._errors.show(listing.error_rows(view.errors, words))
         self._resources.show(listing.resource_rows(view.resources, words))
-        self._templates.show(view)
+        self._templates.show()
         self._blocked.show(view)
 
     # -- acting -----------------------------------------------------------------------------

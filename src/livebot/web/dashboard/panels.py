@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -52,8 +52,8 @@ class Voice:
         self._act = act
         self._words = words
         self._paused = self._muted = False
-        self._now = ui.label().classes("lb-now lb-quiet")
         self._for = ui.label().classes("lb-for")
+        self._now = ui.label().classes("lb-now lb-quiet")
         with ui.element("div").classes("lb-buttons"):
             self._pause = self._button("pause", "Pause", self._toggle_pause)
             self._button("skip_next", "Skip", self._skip)
@@ -151,26 +151,32 @@ class _Knob:
 
 
 class Templates:
-    """Which kinds of events are answered."""
+    """Which kinds of events are answered.
 
-    def __init__(self, act: Act, words: Words, kinds: tuple[str, ...]) -> None:
+    Args:
+        act: Does what a switch asks for.
+        words: In which language.
+        in_force: Says which kinds are answered now.
+    """
+
+    def __init__(self, act: Act, words: Words, in_force: Callable[[], Mapping[str, bool]]) -> None:
         self._act = act
-        self._shown: dict[str, bool] = {}
+        self._in_force = in_force
         with ui.element("div").classes("lb-switches"):
-            self._switches = {kind: self._switch(kind, words(kind)) for kind in kinds}
+            self._switches = {kind: self._switch(kind, words(kind)) for kind in in_force()}
+        self.show()
 
     def _switch(self, kind: str, name: str) -> ui.switch:
         async def switched(event: ValueChangeEventArguments[bool | None]) -> None:
-            if event.value != self._shown.get(kind):
+            if event.value != self._in_force()[kind]:
                 await self._act("switch_template", kind=kind, on=bool(event.value))
-                self._switches[kind].value = self._shown[kind]  # what is in force, shown next
+                self.show()
 
         return ui.switch(name, on_change=switched).props(f"dense data-kind={kind}")
 
-    def show(self, view: View) -> None:
+    def show(self) -> None:
         """Show what is in force."""
-        for kind, on in view.templates.items():
-            self._shown[kind] = on
+        for kind, on in self._in_force().items():
             self._switches[kind].value = on
 
 

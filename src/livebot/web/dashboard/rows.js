@@ -3,7 +3,7 @@ export default {
   template: `
     <div class="lb-rows" :class="kind" role="list">
       <div v-if="!rows.length" class="lb-empty">{{ empty }}</div>
-      <div v-for="row in rows" :key="row.n" class="lb-row" :class="row.tone && 'lb-' + row.tone"
+      <div v-for="row in rows" :key="row.n" v-memo="[row, row.since && now]" class="lb-row" :class="row.tone && 'lb-' + row.tone"
            :data-n="row.n" :data-at="row.at" role="listitem"
            :style="{paddingLeft: row.indent ? 10 + 18 * row.indent + 'px' : null}">
         <i v-if="row.share != null" class="lb-bar" :style="{width: 100 * row.share + '%'}"></i>
@@ -26,20 +26,25 @@ export default {
       </div>
     </div>`,
   props: { limit: Number, empty: String, kind: String },
-  emits: ["act"],
+  emits: ["act", "drawn"],
   data() {
     return { rows: [], now: Date.now() / 1000 };
   },
   methods: {
     replace(rows, now) {
-      this.rows = rows;
+      this.rows = Object.freeze(rows); // what is frozen Vue does not watch, row by row
       this.now = now;
     },
     // The newest come first; a row that is there already is shown anew where it stands.
     merge(fresh) {
       const known = new Map(this.rows.map((row) => [row.n, row]));
       fresh.forEach((row) => known.set(row.n, row));
-      this.rows = [...known.values()].sort((a, b) => b.n - a.n).slice(0, this.limit);
+      const newest = [...known.values()].sort((a, b) => b.n - a.n).slice(0, this.limit);
+      this.rows = Object.freeze(newest);
+    },
+    // Tell when all that was sent so far can be seen; in a tab that is hidden, when it is shown.
+    tell() {
+      this.$nextTick(() => requestAnimationFrame(() => this.$emit("drawn")));
     },
     clock(at) {
       return new Date(at * 1000).toLocaleTimeString([], { hour12: false });

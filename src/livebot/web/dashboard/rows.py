@@ -45,6 +45,18 @@ class Rows(ui.element, component="rows.js"):
 
             self.on("act", acted)
 
+    def when_drawn(self, call: Callable[[], object]) -> None:
+        """Call this, each time after `ask` was called, when the browser has drawn everything."""
+
+        def drawn(_event: GenericEventArguments) -> None:
+            call()
+
+        self.on("drawn", drawn)
+
+    def ask(self) -> None:
+        """Have the browser say when it has drawn all that was sent so far."""
+        self.run_method("tell")
+
     def show(self, rows: Sequence[Row]) -> None:
         """Show these and no others."""
         if rows != self._shown or any("since" in row for row in rows):
