@@ -269,7 +269,7 @@ def test_a_forks_child_takes_no_lock_that_another_thread_held():
         from threadkit import DynamicThreadPool
         def forks():
             (worker,) = pool._crew.roster.workers
-            worker.record._lock = lock = Held()  # as by a thread that reads the statistics
+            worker.record.lock = Held()  # as by a thread that reads the statistics
             return os.fork()
         class Held:
             def __enter__(self):

@@ -247,6 +247,18 @@ def test_statistics_may_be_asked_for_by_a_finalizer_while_a_worker_folds(monkeyp
     assert told
 
 
+def test_a_cancelled_task_is_counted_without_waiting_for_who_sums_up(gate):
+    """Else a finalizer that cancels, in the middle of the summing, could wait in a circle."""
+    with held(gate) as pool:
+        summing = pool._crew.ledger.lock
+        with summing:
+            futures = [pool.submit(int) for _ in range(1_000)]
+            cancelled = in_thread(lambda: [future.cancel() for future in futures])
+            assert all(cancelled.result(WAIT))
+        assert pool.statistics().cancelled == 1_000
+        gate.set()
+
+
 @pytest.mark.parametrize("n", ["3", 2.5])
 def test_a_size_by_hand_is_a_whole_number(n):
     with (

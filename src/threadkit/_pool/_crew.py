@@ -183,7 +183,7 @@ class Crew:
 
     def run_in_caller(self, future: Future[Any]) -> None:
         """Run a task that finds no room on the thread that submits it."""
-        record = Record(self.runtime)
+        record = Record(self.runtime, self.ledger.lock)
         self.ledger.open(record)
         try:
             run_inside(future, record, self.clock)

@@ -158,11 +158,11 @@ class Ending:
         for worker in crew.roster.workers | crew.roster.retiring | crew.roster.abandoned:
             worker.abandoned = worker.replaced = True  # for the one whose task forked
             worker.lent = 0
-            if worker is me:
-                worker.record.start_anew()
-            else:
+            if worker is not me:
                 lost.extend(worker.tasks())
         crew.start_anew()
+        if me is not None and me.crew is crew:
+            me.record.lock = crew.ledger.lock
         for future in lost:
             error = WorkerLost(FORKED, component=crew.name)
             future._end_in_child(error, options_of(future).story(future, error))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "Sums"]
 
 CHANGES_KEPT = 64
+NOTES_KEPT = 256  # before a writer counts them, if nobody else is at it. Arbitrary
 
 
 class Sums(NamedTuple):
@@ -36,37 +37,58 @@ class Ledger:
         self._clock = runtime.monotonic
         self._made_at = self._clock()
         self.changes: deque[SizeChange] = deque(maxlen=CHANGES_KEPT)
-        # Guards the rest; held for sums only, O(workers); inside it, each record's own lock.
-        # Re-entrant, for a finalizer may cancel a future, which counts, in the middle of it.
-        self._lock = runtime.rlock()
+        # What is to be counted. Writers wait for nobody: they come with a future's condition or
+        # the intake's lock held, and a finalizer in the middle of `sums` may want one of these.
+        self._notes: deque[tuple[str, int]] = deque()
+        # Guards the rest, and the records; held for sums only, O(workers).
+        # Re-entrant, for a finalizer may ask for the statistics in the middle of it.
+        self.lock = runtime.rlock()
+        self._folding = False
         self._records: set[Record] = set()
         self._gone = Totals()  # records of workers that left
         self._counts: Counter[str] = Counter()
-        self._removed = 0
 
     # -- writing ----------------------------------------------------------------------------
 
     def open(self, record: Record) -> None:
         """A worker begins to write."""
-        with self._lock:
+        with self.lock:
             self._records.add(record)
 
     def close(self, record: Record) -> None:
         """A worker has written its last."""
         totals = record.totals()
-        with self._lock:
+        with self.lock:
             self._records.discard(record)
             self._gone = self._gone + totals
 
     def count(self, reason: str) -> None:
         """One more task that ended without a worker, or was refused."""
-        with self._lock:
-            self._counts[reason] += 1
+        self._note(reason, 1)
 
     def removed(self, tasks: int) -> None:
         """So many tasks were taken out of the backlog by others than workers."""
-        with self._lock:
-            self._removed += tasks
+        self._note("removed", tasks)
+
+    def _note(self, what: str, number: int) -> None:
+        self._notes.append((what, number))
+        if len(self._notes) >= NOTES_KEPT and self.lock.acquire(False):
+            try:
+                self._fold_locked()
+            finally:
+                self.lock.release()
+
+    def _fold_locked(self) -> None:
+        """Count what was noted; not in the middle of itself, where a finalizer may bring it."""
+        if self._folding:
+            return
+        self._folding = True
+        try:
+            while self._notes:
+                what, number = self._notes.popleft()
+                self._counts[what] += number
+        finally:
+            self._folding = False
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -78,7 +100,8 @@ class Ledger:
 
     def sums(self, backlog: Callable[[], int]) -> Sums:
         """What a policy is told, cheaply."""
-        with self._lock:
+        with self.lock:
+            self._fold_locked()
             gone = self._gone
             started, wait = gone.waits.count, gone.waits.total
             ended, run = gone.runs.count + gone.late, gone.runs.total
@@ -92,7 +115,7 @@ class Ledger:
                 cpu += sums[4]
                 skipped += record.skipped
             # Last, so that a task taken meanwhile is counted by nobody rather than twice.
-            arrivals = started + skipped + self._removed + backlog()
+            arrivals = started + skipped + self._counts["removed"] + backlog()
         return Sums(arrivals, started, ended, wait, run, cpu)
 
     def running(self, crew: Crew) -> tuple[RunningTask, ...]:
@@ -109,10 +132,10 @@ class Ledger:
 
     def statistics(self, crew: Crew) -> PoolStatistics:
         """The pool as of now."""
-        with self._lock:
+        with self.lock:
+            self._fold_locked()
             total = self._totals_locked()
             counts = self._counts.copy()
-            removed = self._removed
             queued = crew.backlog.sizes()
         roster = crew.roster
         alive, parked = len(roster.workers), len(crew.parked)
@@ -128,7 +151,7 @@ class Ledger:
             abandoned=len(roster.abandoned),
             queued=queued,
             running=total.waits.count - ended - total.late,
-            submitted=total.waits.count + total.skipped + removed + sum(queued),
+            submitted=total.waits.count + total.skipped + counts["removed"] + sum(queued),
             completed=ended - total.failed,
             failed=total.failed,
             cancelled=counts["cancelled"],

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from threadkit._pool._histogram import Histogram, buckets_of
-from threadkit._runtime import Runtime
+from threadkit._runtime import Lock, Runtime
 
 __all__ = ["Record", "Totals"]
 
@@ -92,19 +92,20 @@ class Record:
     __slots__ = (
         "_cpu_clock",
         "_cpu_since",
-        "_lock",
         "_runs",
-        "_runtime",
         "_waits",
         "cpu_time",
         "failed",
         "late",
+        "lock",
         "skipped",
     )
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self.start_anew()
+    def __init__(self, runtime: Runtime, lock: Lock) -> None:
+        # Guards the folding; held for one batch, calls no user code. It is the ledger's: of two, a
+        # reader would take the one inside the other, and a finalizer in the middle of a folding,
+        # which asks for the statistics, the other way round.
+        self.lock = lock
         self._waits = _Durations()
         self._runs = _Durations()
         self._cpu_clock = runtime.thread_time
@@ -113,12 +114,6 @@ class Record:
         self.failed = 0
         self.skipped = 0  # taken from the backlog, but ended before: cancelled, expired, dropped
         self.late = 0  # ended after their timeout had ended the future
-
-    def start_anew(self) -> None:
-        """In the child of a fork the lock may be held by a thread that is no more."""
-        # Guards the folding; held for one batch, calls no user code. Re-entrant, for a finalizer
-        # may ask for the pool's statistics in the middle of it.
-        self._lock = self._runtime.rlock()
 
     @property
     def waits(self) -> list[float]:
@@ -142,7 +137,7 @@ class Record:
     def fold(self, now: float) -> float:
         """Count what was appended, on the worker's own thread; when to do it again."""
         cpu = self._cpu_clock()
-        with self._lock:
+        with self.lock:
             self._waits.fold()
             self._runs.fold()
             if self._cpu_since is not None:
@@ -152,12 +147,12 @@ class Record:
 
     def sums(self) -> tuple[int, float, int, float, float]:
         """Started, their wait, ended, their run time, CPU time: what a policy wants to know."""
-        with self._lock:
+        with self.lock:
             return *self._waits.sums(), *self._runs.sums(), self.cpu_time
 
     def totals(self) -> Totals:
         """Everything, as of now."""
-        with self._lock:
+        with self.lock:
             return Totals(
                 self._waits.histogram(),
                 self._runs.histogram(),

@@ -55,7 +55,7 @@ class Worker:
         lock.acquire()
         self.sleep = lock.acquire
         self.wake = lock.release
-        self.record = Record(crew.runtime)
+        self.record = Record(crew.runtime, crew.ledger.lock)
         self.current: Future[Any] | None = None  # the innermost
         # Tasks that wait for one that runs in place of their wait, the outermost first.
         self.outer: list[Future[Any] | None] = []
