@@ -1,5 +1,8 @@
 """An instance that was replaced can neither put into its queues nor go on unnoticed."""
 
+import asyncio
+import contextlib
+
 import pytest
 
 from threadkit import (
@@ -99,6 +102,115 @@ def test_a_put_that_waits_when_its_instance_is_replaced_puts_nothing():
         manager.stop(timeout=1)
 
     explore(scenario, 60)
+
+
+def test_a_coroutine_that_waits_for_room_when_its_instance_is_replaced_puts_nothing():
+    contexts = []
+
+    class Part:
+        def start(self, ctx):
+            contexts.append(ctx)
+
+        def stop(self, ctx):
+            pass
+
+    async def main():
+        texts = MessageQueue(maxsize=1)
+        manager = ComponentManager()
+        manager.add("part", Part())
+        with manager:
+            ctx = contexts[-1]
+            fenced = ctx.queue(texts)
+            await fenced.aput("first", 1, ttl=60)
+            with pytest.raises(QueueFull):
+                await fenced.aput("too many", timeout=0)
+            waits = asyncio.create_task(fenced.aput("stale"))
+            await asyncio.sleep(0)  # it stands in line
+            successor = asyncio.create_task(texts.aput("fresh"))
+            await asyncio.sleep(0)
+            assert texts.statistics().blocked_puts == 2
+            assert manager.restart("part", timeout=10)
+            with pytest.raises(Superseded):  # though the queue is full still
+                await asyncio.wait_for(waits, 10)
+            assert texts.get(timeout=10) == "first"
+            await asyncio.wait_for(successor, 10)
+            assert texts.get(timeout=10) == "fresh"
+            with pytest.raises(Superseded):
+                await fenced.aput("late")
+            await contexts[-1].queue(texts).aput("of the new one")
+            assert texts.get(timeout=10) == "of the new one"
+
+    asyncio.run(main())
+
+
+def test_a_put_that_waits_is_let_go_though_the_queue_stays_full():
+    def scenario(sim):
+        queue = MessageQueue(maxsize=1, runtime=sim)
+        queue.put("full")
+        instances, outcome = [], []
+        manager = ComponentManager(intensity=Intensity(9), runtime=sim)
+        manager.add(
+            "part", lambda: Hanging(sim, queue, instances), stop_timeout=5, backoff=Backoff(0, 0)
+        )
+        manager.start()
+
+        def put_late():
+            with pytest.raises(Superseded):
+                instances[0].fenced.put("stale", timeout=500)
+            outcome.append(sim.monotonic())
+
+        putter = sim.thread(put_late)
+        putter.start()
+        sim.sleep(5 * sim.seed % 7)  # it may stand in line, or be about to
+        instances[0].ctx.fail(ValueError("crash"))
+        putter.join()
+        assert outcome[0] <= 15
+        assert queue.get_nowait() == "full"
+        assert queue.statistics().blocked_puts == 0
+        manager.stop(timeout=1)
+
+    explore(scenario, 60, preempt=["threadkit._components._fences"])
+
+
+def test_nothing_of_the_old_one_comes_behind_what_the_new_one_puts():
+    """Not even from a thread that is held up between its look at the fence and the queue."""
+    seen = set()
+
+    def scenario(sim):
+        queue = MessageQueue(runtime=sim)
+        contexts = []
+
+        class Putting:
+            def start(self, ctx):
+                contexts.append(ctx)
+                ctx.queue(queue).put(f"of {ctx.generation}")
+
+            def stop(self, ctx):
+                pass
+
+        manager = ComponentManager(intensity=Intensity(9), runtime=sim)
+        manager.add("part", Putting, backoff=Backoff(0, 0))
+        manager.start()
+
+        def go_on_putting():
+            with contextlib.suppress(Superseded):
+                for _ in range(4):
+                    contexts[0].queue(queue).put("of 1")
+
+        putter = sim.thread(go_on_putting)
+        putter.start()
+        manager.restart("part", timeout=60)
+        putter.join()
+        items = []
+        while len(queue):
+            items.append(queue.get())
+        assert items == sorted(items)
+        assert items[-1] == "of 2"
+        seen.add(len(items))
+        manager.stop(timeout=1)
+
+    explore(scenario, 200, preempt=["threadkit._components._fences", "threadkit._queues"])
+    assert len(seen) > 1
 
 
 def test_the_fenced_end_puts_like_the_queue_itself():

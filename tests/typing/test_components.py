@@ -65,4 +65,5 @@ def what_is_fenced_keeps_its_type(ctx: Context, pool: DynamicThreadPool) -> None
 
 def a_fenced_queue_takes_what_its_queue_takes(ctx: Context, queue: MessageQueue[int]) -> None:
     assert_type(ctx.queue(queue), FencedQueue[int])
+    ctx.queue(queue).put(3)
     ctx.queue(queue).put("text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

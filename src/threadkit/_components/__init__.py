@@ -14,9 +14,9 @@
 * `_manager`: `ComponentManager`, the door.
 """
 
-from threadkit._components._context import Context, FencedQueue
+from threadkit._components._context import Context
 from threadkit._components._events import ComponentEvent
-from threadkit._components._fences import FencedPool
+from threadkit._components._fences import FencedPool, FencedQueue
 from threadkit._components._handle import Handle
 from threadkit._components._manager import ComponentManager
 from threadkit._components._reports import ComponentReport, ManagerReport

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from typing_extensions import ParamSpec
 
-from threadkit._components._fences import FencedPool, Promises, Submits, fenced
+from threadkit._components._fences import FencedPool, FencedQueue, Promises, Submits, fenced
 from threadkit._errors import Superseded
 from threadkit._futures import Future
 from threadkit._queues import MessageQueue
-from threadkit._queues._store import NOTHING
 from threadkit._runtime import Runtime
 
 P = ParamSpec("P")
@@ -58,6 +57,7 @@ class Context:
         self._runtime = runtime
         self._making = runtime.lock()  # guards the making of what follows
         self._promises: Promises | None = None
+        self._queues: dict[MessageQueue[Any], FencedQueue[Any]] = {}
 
     @property
     def stopping(self) -> bool:
@@ -110,9 +110,13 @@ class Context:
     def queue(self, queue: MessageQueue[T]) -> FencedQueue[T]:
         """The putting end of `queue`, which raises `Superseded` once this instance was replaced.
 
-        A put that waits for room when that happens puts nothing.
+        A put that waits for room when that happens raises it, too.
         """
-        return FencedQueue(queue, self)
+        with self._making:
+            fenced_queue = self._queues.get(queue)
+            if fenced_queue is None:
+                fenced_queue = self._queues[queue] = FencedQueue(queue, self.check)
+        return fenced_queue
 
     def fence(self, fn: Callable[P, T]) -> Callable[P, T]:
         """`fn` that raises `Superseded` if this instance was replaced before or while it ran.
@@ -157,7 +161,10 @@ class Context:
         self._superseded = True
         self._stopping.set()
         self._settled.set()
-        promises = self._promises
+        with self._making:
+            queues, promises = list(self._queues.values()), self._promises
+        for queue in queues:
+            queue.release()
         broken = [] if promises is None else promises.open_ones()
         if promises is not None and broken:
             # On a thread of its own, for callbacks of futures are the users' code.
@@ -188,50 +195,3 @@ class Context:
     def __repr__(self) -> str:
         state = "superseded" if self._superseded else "stopping" if self.stopping else "current"
         return f"<Context of {self.name}, generation {self.generation}: {state}>"
-
-
-class FencedQueue(Generic[T]):
-    """The putting end of a MessageQueue, as one instance of a component sees it.
-
-    Every attempt to put, also of a put that has waited for room, first makes sure that the
-    instance was not replaced. An instance that is replaced in the very moment of its put counts
-    as replaced after it.
-
-    It is built from the queue's own private steps: only between them is there no gap in which a
-    put that waits could outlive its instance.
-
-    Thread safety: as the queue's.
-    """
-
-    def __init__(self, queue: MessageQueue[T], ctx: Context) -> None:
-        self._queue = queue
-        self._ctx = ctx
-
-    def put(
-        self,
-        item: T,
-        priority: int = 0,
-        *,
-        ttl: float | None = None,
-        key: Hashable = None,
-        timeout: float | None = None,
-    ) -> None:
-        """`MessageQueue.put`, or Superseded."""
-        queue, check = self._queue, self._ctx.check
-        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
-
-        def attempt(waiter: Any = None) -> Any:
-            check()
-            return queue._offer(item, priority, lifetime, key, waiter)  # noqa: SLF001
-
-        timeout = 0 if queue.overflow == "reject" else timeout
-        # An attempt that raises passes the room it was woken for on to the next in line.
-        if queue._putters.block(attempt, timeout) is NOTHING:  # noqa: SLF001
-            raise queue._full()  # noqa: SLF001
-
-    def put_nowait(
-        self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
-    ) -> None:
-        """`MessageQueue.put_nowait`, or Superseded."""
-        self._ctx.check()
-        self._queue.put_nowait(item, priority, ttl=ttl, key=key)

@@ -1,18 +1,21 @@
-"""What lets nothing of an instance through once it was replaced: its work and its promises."""
+"""What lets nothing of an instance through once it was replaced: items, work and promises."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future as StandardFuture
 from concurrent.futures import InvalidStateError
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from typing_extensions import ParamSpec
 
 from threadkit._futures import Future, future_type
+from threadkit._queues import MessageQueue
+from threadkit._queues._store import NOTHING
+from threadkit._queues._waiters import Waiter
 from threadkit._runtime import Runtime
 
 P = ParamSpec("P")
@@ -32,6 +35,91 @@ def fenced(check: Check, fn: Callable[P, T]) -> Callable[P, T]:
         return value
 
     return call
+
+
+class FencedQueue(Generic[T]):
+    """The putting end of a MessageQueue, as one instance of a component sees it.
+
+    Every put makes sure, in the moment in which its item enters, that the instance was not
+    replaced: whatever its successor puts comes behind it. One that waits for room when the
+    instance is replaced ends.
+
+    It is built from the queue's own steps, for only under the queue's lock is there such a moment.
+
+    Thread safety: as the queue's.
+    """
+
+    def __init__(self, queue: MessageQueue[T], check: Check) -> None:
+        self._queue = queue
+        self._check = check
+        # Who may stand in line. Its add, discard and copy are atomic, with and without a GIL.
+        self._blocked: set[Waiter] = set()
+
+    def put(
+        self,
+        item: T,
+        priority: int = 0,
+        *,
+        ttl: float | None = None,
+        key: Hashable = None,
+        timeout: float | None = None,
+    ) -> None:
+        """`MessageQueue.put`, or Superseded."""
+        queue = self._queue
+        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
+        with self._attempt(item, priority, lifetime, key) as attempt:
+            if queue._putters.block(attempt, queue._patience(timeout)) is NOTHING:  # noqa: SLF001
+                raise queue._full()  # noqa: SLF001
+
+    def put_nowait(
+        self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
+    ) -> None:
+        """`MessageQueue.put_nowait`, or Superseded."""
+        self.put(item, priority, ttl=ttl, key=key, timeout=0)
+
+    async def aput(
+        self,
+        item: T,
+        priority: int = 0,
+        *,
+        ttl: float | None = None,
+        key: Hashable = None,
+        timeout: float | None = None,
+    ) -> None:
+        """`MessageQueue.aput`, or Superseded."""
+        queue = self._queue
+        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
+        with self._attempt(item, priority, lifetime, key) as attempt:
+            patience = queue._patience(timeout)  # noqa: SLF001
+            if await queue._putters.suspend(attempt, patience) is NOTHING:  # noqa: SLF001
+                raise queue._full()  # noqa: SLF001
+
+    @contextlib.contextmanager
+    def _attempt(
+        self, item: T, priority: int, lifetime: float, key: Hashable
+    ) -> Generator[Callable[[Waiter | None], Any]]:
+        """What a line repeats. Its waiter is known before it can stand in line."""
+        waiters: set[Waiter] = set()
+
+        def attempt(waiter: Waiter | None) -> Any:
+            if waiter is not None:
+                waiters.add(waiter)
+                self._blocked.add(waiter)
+            offer = self._queue._offer  # noqa: SLF001
+            return offer(item, priority, lifetime, key, waiter, guard=self._check)
+
+        try:
+            yield attempt
+        finally:
+            for waiter in waiters:
+                self._blocked.discard(waiter)
+
+    def release(self) -> None:
+        """For the manager, once the instance was replaced: let those in line look again."""
+        line = self._queue._putters  # noqa: SLF001
+        for waiter in self._blocked.copy():
+            if line._leave(waiter):  # noqa: SLF001 - else somebody else wakes it
+                waiter.wake()
 
 
 class Submits(Protocol):

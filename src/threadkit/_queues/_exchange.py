@@ -142,11 +142,18 @@ class Exchange(Generic[T]):
         lifetime: float,
         key: Hashable,
         waiter: Waiter | None = None,
+        *,
+        guard: Callable[[], None] | None = None,
     ) -> _Nothing | None:
-        """Put, merge or drop the item. NOTHING: there is no room, and `waiter` stands in line."""
+        """Put, merge or drop the item. NOTHING: there is no room, and `waiter` stands in line.
+
+        `guard` is called in the same breath, under the lock, and may refuse by raising.
+        """
         while True:
             with self._section:
                 self._refuse_if_closed()
+                if guard is not None:
+                    guard()
                 waiting = None if key is None else self._store.by_key.get(key)
                 if waiting is None:
                     is_in = self._enter_locked(item, level, lifetime, key)
@@ -155,7 +162,7 @@ class Exchange(Generic[T]):
                         self._putters.enter_locked(waiter)
                     self._keep_watch_locked()
                     return None if is_in else NOTHING
-            if self._coalesce(waiting, item, level, lifetime):
+            if self._coalesce(waiting, item, level, lifetime, guard):
                 return None
 
     def _enter_locked(self, item: T, level: int, lifetime: float, key: Hashable) -> bool:
@@ -173,13 +180,22 @@ class Exchange(Generic[T]):
         self._store.push(item, level, lifetime, key)
         self._wake_next_locked(self._getters)
 
-    def _coalesce(self, waiting: Entry[T], item: T, level: int, lifetime: float) -> bool:
+    def _coalesce(
+        self,
+        waiting: Entry[T],
+        item: T,
+        level: int,
+        lifetime: float,
+        guard: Callable[[], None] | None,
+    ) -> bool:
         """Merge an item with the waiting one of its key; False: that has left or changed since."""
         _, old, _, _, deadline, key, old_level = waiting
         merged = item if self._merge is None else self._merge(old, item)
         store = self._store
         with self._section:
             self._refuse_if_closed()
+            if guard is not None:
+                guard()
             if store.by_key.get(key) is not waiting:
                 return False
             now = self._clock()
