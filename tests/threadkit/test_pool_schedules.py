@@ -1179,6 +1179,20 @@ def a_worker_that_takes_a_task_just_when_a_pause_begins(sim):
 
 
 @scenario
+def a_paused_pool_becomes_idle_without_a_worker(sim):
+    """Who waits for it to be idle hears that the last task was cancelled, and nobody ran it."""
+    with pool_of(sim, 1, queue_limit=2) as pool:
+        outcome(pool.submit(int))
+        pool.pause()
+        future = pool.submit(int)
+        idle = []
+        together(sim, lambda: idle.append(pool.wait_idle(1000)), future.cancel)
+        assert idle == [True]
+        assert sim.monotonic() < 900
+        pool.resume()
+
+
+@scenario
 def a_cancelling_shutdown_of_a_paused_pool(sim):
     """Nothing that waited while the pool was paused is run."""
     ran = []

@@ -245,6 +245,8 @@ class Crew:
             return False
         self.ledger.removed(1)
         self.intake.give_room()
+        if self.pauses.waiting:  # no worker may come by to see it: the pool may be paused
+            self.pauses.look()
         return True
 
     def ready(self) -> bool:
@@ -266,6 +268,8 @@ class Crew:
                 break
         self.ledger.removed(len(out))
         self.intake.give_up_all()  # there is room for as many
+        if self.pauses.waiting:
+            self.pauses.look()
         return out
 
     def fail_all(self, why: str) -> None:
