@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from livebot.sources import FeedState
 from livebot.view import ErrorView, EventView, ResourceView
 from livebot.web.dashboard import listing, words
 from livebot.web.dashboard.words import CHINESE, Words
+from threadkit import ComponentReport, ComponentState, ManagerReport
 
 EN, ZH = Words("en"), Words("zh")
 ROOM = Path(words.__file__).parent
@@ -64,6 +66,23 @@ def test_a_resource_near_its_end_says_when():
     assert (row["note"], row["tone"], row["share"]) == ("warn · full in 1:30", "warn", 0.875)
 
 
+def test_alarms_name_what_is_near_its_end_and_what_is_not_well():
+    def part(name, state):
+        return ComponentReport(name, state, (), 1.0, None)
+
+    report = ManagerReport(
+        "bot",
+        (part("player", ComponentState.RUNNING), part("source", ComponentState.DEGRADED)),
+    )
+    resources = (
+        ResourceView("memory", 9, 10, "critical", None),
+        ResourceView("disk", 1, 10, "ok", None),
+    )
+    view = SimpleNamespace(resources=resources, components=report)
+    assert listing.alarms(view, EN) == ["memory: critical", "source: degraded"]
+    assert listing.alarms(view, ZH) == ["内存: 危急", "source: 降级"]
+
+
 def test_changes_are_told_with_their_reason_the_latest_first():
     changes = [PoolChange(1.0, "tts", 1, 2, "queue grows"), PoolChange(2.0, "tts", 2, 1, "idle")]
     rows = listing.pool_rows(changes)
@@ -95,7 +114,6 @@ def test_every_sentence_of_the_page_is_there_in_chinese():
 
 def test_every_reason_kind_and_state_is_there_in_chinese():
     from livebot.config import ReplySettings
-    from threadkit import ComponentState
 
     said = {sentence for _, sentence in words._REASONS if "\\" not in sentence}
     said |= {"nothing to say", "cleared by hand", "stopping", "spoken"}

@@ -11,6 +11,7 @@ from livebot.web.dashboard.words import Words
 from threadkit import ManagerReport
 
 __all__ = [
+    "alarms",
     "component_rows",
     "drop_rows",
     "error_rows",
@@ -207,6 +208,22 @@ def resource_rows(resources: Sequence[ResourceView], words: Words) -> list[Row]:
 
 
 _FORESEEN = 6 * 3600.0  # seconds; an end farther away is more noise than news
+
+
+def alarms(view: View, words: Words) -> list[str]:
+    """What needs somebody's eyes now: resources near their end, parts that are not well."""
+    found = [
+        f"{words(resource.metric)}: {words(resource.level)}"
+        for resource in view.resources
+        if resource.level in ("warn", "critical")
+    ]
+    return found + [
+        f"{part.name}: {words(part.state.value)}"
+        for part in view.components.components
+        if part.state.value in ("degraded", "backoff", "failed", "abandoned")
+    ]
+
+
 _BYTES = ("memory", "rss", "disk")
 _SECONDS = "lag"
 

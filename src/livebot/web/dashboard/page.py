@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import AsyncGenerator
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fastapi import FastAPI
-from nicegui import Client, ui
+from nicegui import Client, background_tasks, ui
 from nicegui.events import GenericEventArguments
 from starlette.requests import Request
 
@@ -24,7 +25,7 @@ from livebot.web.dashboard.words import LANGUAGES, Words, language_for
 
 __all__ = ["mount"]
 
-_OFTEN = 0.2  # seconds between two looks at what changes all the time
+_OFTEN = 0.1  # seconds between two looks at what changes all the time
 _PATIENCE = 10.0  # seconds for the browser to draw; a hidden tab draws nothing, and is told seldom
 _SELDOM = 2.0  # seconds between two looks at the rest
 _STYLE = Path(__file__).with_name("dashboard.css").read_text(encoding="utf-8")
@@ -47,8 +48,7 @@ def mount(app: FastAPI, bot: LiveBot) -> None:
 
     @asynccontextmanager
     async def both(outer: FastAPI) -> AsyncGenerator[Any]:
-        # What a server that died left behind: its tabs are told to load the page anew.
-        Client.instances.clear()
+        _forget_the_dead(asyncio.get_running_loop())
         async with host.router.lifespan_context(host), lifespan(outer) as state:
             yield state
 
@@ -64,6 +64,21 @@ def _host() -> FastAPI:
         host, title="livebot", dark=None, reconnect_timeout=10, show_welcome_message=False
     )
     return host
+
+
+def _forget_the_dead(loop: asyncio.AbstractEventLoop) -> None:
+    """Clear what a server whose loop died left in NiceGUI's globals.
+
+    Its tabs are unknown then, so they load the page anew. Its tasks can neither run nor be awaited
+    any more; NiceGUI would try that for ever at its end.
+    """
+    Client.instances.clear()
+    left: Any = background_tasks  # not wholly typed
+    running: set[asyncio.Task[Any]] = left.running_tasks
+    running.difference_update([task for task in running if task.get_loop() is not loop])
+    lazy: dict[str, asyncio.Task[Any]] = left.lazy_tasks_running
+    for name in [name for name, task in lazy.items() if task.get_loop() is not loop]:
+        del lazy[name]
 
 
 class _WithBot:
@@ -120,6 +135,7 @@ class Page:
                 ui.icon("graphic_eq", size="22px")
                 ui.label("livebot")
             self._feed = ui.label().classes("lb-chip")
+            self._alarms = ui.label().classes("lb-chip lb-bad lb-alarm")
             self._clock = ui.label().classes("lb-chip lb-clock")
             ui.element("div").classes("lb-push")
             other = next(name for name in LANGUAGES if name != words.language)
@@ -216,6 +232,9 @@ class Page:
         state, tone = listing.feed_name(view.source.state.value, words)
         self._feed.text = state
         self._feed.classes(replace=f"lb-chip {tone}")
+        alarms = listing.alarms(view, words)
+        self._alarms.text = " · ".join(alarms)
+        self._alarms.set_visibility(bool(alarms))
         self._clock.text = words("running for {time}", time=words.duration(int(view.seconds)))
         if time.monotonic() - self._looked_at_rest_at >= _SELDOM:
             self._looked_at_rest_at = time.monotonic()

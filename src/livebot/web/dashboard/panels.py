@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,6 +16,7 @@ from livebot.controls import Controls
 from livebot.view import View
 from livebot.web.dashboard.rows import Rows
 from livebot.web.dashboard.words import Words
+from threadkit import REAL
 
 __all__ = ["Act", "Blocked", "Templates", "Voice", "acting", "card"]
 
@@ -22,11 +25,11 @@ Act = Callable[..., Awaitable[Any]]
 
 
 def acting(controls: Controls, words: Words) -> Act:
-    """The controls for one page. They may block, so they run beside the page's event loop."""
+    """The controls for one page. They may block, so each runs in a thread of its own."""
 
     async def act(name: str, said: str | None = None, **arguments: Any) -> Any:
         try:
-            result = await asyncio.to_thread(controls.call, name, arguments)
+            result = await _beside(functools.partial(controls.call, name, arguments))
         except (ValueError, RuntimeError) as exc:
             ui.notify(str(exc), type="negative", position="top")
             return None
@@ -35,6 +38,33 @@ def acting(controls: Controls, words: Words) -> Act:
         return result
 
     return act
+
+
+async def _beside(call: Callable[[], Any]) -> Any:
+    """What `call` returns, from a thread that nobody waits for when this loop ends.
+
+    The loop's own executor would be waited for: restarting the web server from a page would wait
+    for itself.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Any] = loop.create_future()
+
+    def work() -> None:
+        outcome: Callable[[], None]
+        try:
+            outcome = functools.partial(_settle, ended.set_result, ended, call())
+        except Exception as exc:  # noqa: BLE001 - it belongs to whoever waits
+            outcome = functools.partial(_settle, ended.set_exception, ended, exc)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(outcome)
+
+    REAL.thread(work, name="livebot-control", daemon=True).start()
+    return await ended
+
+
+def _settle(settle: Callable[[Any], None], ended: asyncio.Future[Any], value: Any) -> None:
+    if not ended.cancelled():
+        settle(value)
 
 
 def card(title: str, width: str, mark: str) -> AbstractContextManager[Any]:
