@@ -14,6 +14,12 @@ The stages add up to `event to first sound`. Workloads: `uncached` greets a new 
 `cached` one and the same. The baseline, espeak-ng alone, speaks the same kind of sentence in this
 process without anything round it; its second row, pyttsx3, does so through one worker process.
 Each repeat is the median, or for p95 the 95th percentile, of one group of events.
+
+And how much of a room gets through? The busiest ten minutes of a real room, played at 1 to 50 times
+its pace for some seconds each: `events` are those the room sent and those the bot decided upon, a
+second; `undecided` is the 95th percentile of how long an event waits for that; `CPU` is this whole
+process, the room's server included, for each event; `heard` are sentences a minute, which no speed
+of the room can raise.
 """
 
 from __future__ import annotations
@@ -27,21 +33,23 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 from benchmarks.harness import REPEATS, Benchmark, main
 from livebot.app import LiveBot
 from livebot.config import Settings
+from livebot.ledger import Stage
 from livebot.messages import Member, User
 from livebot.playback import Utterance
-from livebot.sources import Endpoint, Simulator
+from livebot.sources import Endpoint, Played, Simulator, busy_room, read_recording
 from livebot.speech import Engine, EspeakEngine, Pyttsx3Process
 
 SPACING = 1.2  # seconds between events: each is heard to its end before the next comes
 VOICE = ("sit/cmn", 450, 1.0)
 DIGITS = "零一二三四五六七八九"
 WORKLOADS = ("uncached", "cached")
+SPEEDS = (1, 4, 10, 50)
 
 
 @dataclass
@@ -171,7 +179,7 @@ def build(options: argparse.Namespace) -> Benchmark:
     bench = Benchmark(
         "livebot", baseline="espeak-ng alone", packages=["pyttsx3", "espeakng-loader"]
     )
-    session = Session(4 if options.quick else 12, device=options.device)
+    session = Session(3 if options.quick else 12, device=options.device)
     espeak, pyttsx3 = EspeakEngine(), Pyttsx3Process()
     atexit.register(pyttsx3.close)
     stages = ("feed", "speech", "output", "total")
@@ -185,7 +193,69 @@ def build(options: argparse.Namespace) -> Benchmark:
             contender = "threadkit" if stage == "total" else f"threadkit:{stage}"
             groups = itertools.count()
             add(contender, run=functools.partial(figure, session, workload, stage, share, groups))
+    add_rushes(bench, 5.0 if options.quick else 20.0)
     return bench
+
+
+@dataclass(frozen=True)
+class Rush:
+    """What became of a room that was played faster than it was."""
+
+    sent: float
+    decided: float
+    undecided: float
+    cpu: float
+    heard: float
+
+
+def rush(speed: float, length: float) -> Rush:
+    """A bot in the busy room for `length` seconds."""
+    simulator = Simulator(Played(list(read_recording(busy_room())), rounds=100), speed=speed)
+    with tempfile.TemporaryDirectory() as folder:
+        bot = LiveBot(
+            lambda: Endpoint(simulator.url),
+            settings=Settings(),
+            wav=Path(folder, "out.wav"),
+            feed_needs=["simulator"],
+        )
+        bot.manager.add("simulator", simulator)
+        cpu = process_time()
+        bot.run(seconds=length)
+        cpu = process_time() - cpu
+    seen = bot.snapshot()
+    books, sent = seen.ledger, sum(simulator.statistics().sent.values())
+    undecided = books.waiting.get(Stage.RECEIVED.value, 0)
+    decided = books.received + sum(books.other.values()) - undecided
+    waits = bot.view().stages[0]
+    return Rush(
+        sent=sent / seen.seconds,
+        decided=decided / seen.seconds,
+        undecided=1000 * (waits.p95 or 0.0),
+        cpu=1000 * cpu / max(1, decided),
+        heard=60 * seen.player.played / seen.seconds,
+    )
+
+
+def add_rushes(bench: Benchmark, length: float) -> None:
+    """The room at each speed; all its figures are of one run."""
+    for speed in SPEEDS:
+        run = functools.cache(functools.partial(rush, speed, length))
+        for contender, metric, unit, field in (
+            ("the room", "events", "events/s", "sent"),
+            ("threadkit", "events", "events/s", "decided"),
+            ("threadkit", "undecided p95", "ms", "undecided"),
+            ("threadkit", "CPU", "ms/event", "cpu"),
+            ("threadkit", "heard", "sentences/min", "heard"),
+        ):
+            bench.add(
+                contender,
+                metric,
+                lambda run=run, field=field: getattr(run(), field),
+                unit=unit,
+                workload=f"{speed:g}x",
+                repeats=1,
+                warm_up=0,
+            )
 
 
 def figure(
