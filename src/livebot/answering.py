@@ -64,7 +64,7 @@ class Answering:
         self.templates = TemplateWriter(settings.replies)
         self._model_settings: ModelSettings = settings.model
         self.model = self._model_writer(settings.model)
-        self._stopped = False
+        self._started = self._stopped = False
 
     def _model_writer(self, settings: ModelSettings) -> ModelWriter | None:
         if not settings.model:
@@ -85,7 +85,7 @@ class Answering:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
         self.moderator.update(_rules(settings))
-        if self.templates.update(settings.replies):
+        if self.templates.update(settings.replies) and self._started:
             self._expect(self.templates.foreseen())
         if settings.model != self._model_settings:
             self._cut_off()
@@ -95,6 +95,7 @@ class Answering:
     def start(self, ctx: object = None, /) -> None:
         """Answer; after a restart, with the model anew."""
         del ctx
+        self._started = True
         self._expect(self.templates.foreseen())
         if self._stopped:
             self._stopped = False
@@ -103,6 +104,7 @@ class Answering:
     def stop(self, ctx: object = None, /) -> None:
         """Cut off what the model is writing."""
         del ctx
+        self._started = False
         self._stopped = True
         self._cut_off()
 

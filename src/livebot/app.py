@@ -8,13 +8,14 @@ reason: several times more arrives than can be spoken, so shedding is the normal
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from livebot.answering import Answering
-from livebot.config import FeedSettings, Settings
+from livebot.config import FeedSettings, Settings, waits_for_restart
 from livebot.controls import Controls
 from livebot.ledger import Entry, Ledger, LedgerStatistics
 from livebot.messages import Event
@@ -50,6 +51,8 @@ from threadkit import (
 )
 
 __all__ = ["LiveBot", "Snapshot"]
+
+logger = logging.getLogger("livebot")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class LiveBot:
         feed_needs: Iterable[str] = (),
         runtime: Runtime = REAL,
     ) -> None:
+        self._settings = settings  # of the start, which what cannot change is still as in
         self._runtime = runtime
         self._began_at = runtime.monotonic()
         self._broadcast_ended = False
@@ -208,15 +212,19 @@ class LiveBot:
         add("source", self._source, needs=["messages", *feed_needs], **vital)
 
     def update(self, settings: Settings) -> None:
-        """Use what can change while the bot runs: moderation, replies, the model, the volume.
+        """Use what can change while the bot runs, and say what waits for the next start.
 
-        Another model begins with fresh counts, and answers under way of the old one are cut off.
-        `model.parallel` and `model.stall` are fixed.
+        That is moderation, replies, the model but for `parallel` and `stall`, and the voice's
+        volume, rate, hurry and device. Another model begins with fresh counts, and answers under
+        way of the old one are cut off.
 
         Raises:
             ValueError: A rule of moderation makes no sense; nothing has changed then.
         """
         self.controls.update(settings)
+        waiting = waits_for_restart(self._settings, settings)
+        if waiting:
+            logger.warning("%s: takes effect with the next start", ", ".join(waiting))
 
     def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.

@@ -44,12 +44,16 @@ __all__ = [
     "WebSettings",
     "commented",
     "load",
+    "waits_for_restart",
 ]
 
 logger = logging.getLogger("livebot")
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Seconds = Annotated[float, Field(gt=0)]
+# What is longer than a year is a mistake, and clocks and locks refuse it sooner or later.
+_YEAR = 366 * 86400.0
+Seconds = Annotated[float, Field(gt=0, le=_YEAR)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=_YEAR)]
 Names = tuple[str, ...]
 
 
@@ -58,7 +62,9 @@ class ConfigError(ValueError):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class FeedSettings(_Frozen):
@@ -85,11 +91,11 @@ class ModerationSettings(_Frozen):
     """Ids or exact names of viewers who are ignored."""
     called: Names = ()
     """Names you and the bot answer to; a text that holds one comes earlier."""
-    cool_down: float = Field(default=5.0, ge=0)
+    cool_down: SecondsOrNone = 5.0
     """Seconds after an answer before the same viewer is answered again."""
-    repeat_window: float = Field(default=10.0, ge=0)
+    repeat_window: SecondsOrNone = 10.0
     """Seconds in which the same text is spoken once."""
-    combo_idle: float = Field(default=3.0, ge=0)
+    combo_idle: SecondsOrNone = 3.0
     """Seconds without another gift after which a combo is thanked for."""
     big_gift: int = Field(default=10, ge=1)
     """Diamonds from which a gift comes before everything."""
@@ -104,11 +110,11 @@ class PipelineSettings(_Frozen):
 
     handler: Literal["threads", "asyncio"] = "threads"
     """Who takes events to the processing pool: a thread, or coroutines."""
-    message_queue_size: int = Field(default=2000, ge=1)
+    message_queue_size: int = Field(default=2000, ge=1, le=1000000)
     """Events that may wait to be looked at; the least important are dropped beyond."""
-    processing_workers: int = Field(default=4, ge=1)
+    processing_workers: int = Field(default=4, ge=1, le=256)
     """Threads that look at events."""
-    text_queue_size: int = Field(default=30, ge=1)
+    text_queue_size: int = Field(default=30, ge=1, le=10000)
     """Sentences that may wait to be spoken; the least important are dropped beyond."""
     text_ttl: Seconds = 20.0
     """Seconds after which a waiting sentence is worth nothing any more."""
@@ -117,17 +123,17 @@ class PipelineSettings(_Frozen):
 
 
 class VoiceSettings(_Frozen):
-    """How sentences become sound. Fixed while the bot runs."""
+    """How sentences become sound. Volume, rate, hurry and device can change while the bot runs."""
 
     engine: Literal["pyttsx3", "espeak", "piper"] = "pyttsx3"
     """Who speaks. When it fails for good, espeak does (or pyttsx3 in its place), and says so."""
     piper_folder: Path | None = None
     """Where Piper's voices are, NAME.onnx and NAME.onnx.json; needed for the engine "piper"."""
-    workers: int = Field(default=2, ge=1)
+    workers: int = Field(default=2, ge=1, le=64)
     """Synthesis threads, each with a worker process to use."""
-    lookahead: int = Field(default=2, ge=1)
+    lookahead: int = Field(default=2, ge=1, le=100)
     """Sentences that may have left the text queue at a time: one is heard, the rest are ready."""
-    rest: float = Field(default=0.3, ge=0)
+    rest: float = Field(default=0.3, ge=0, le=60)
     """Seconds of silence between two sentences."""
     rate: int = Field(default=220, ge=80, le=450)
     """Words a minute, as the engine counts them, while little waits."""
@@ -213,7 +219,7 @@ class ModelSettings(_Frozen):
     """The environment variable that holds the secret; local servers need none."""
     persona: str = "你是直播间里的助手，友好、简短、幽默。"
     """Who the model is to be."""
-    parallel: int = Field(default=2, ge=1)
+    parallel: int = Field(default=2, ge=1, le=64)
     """Answers that may be written at a time."""
     per_minute: int = Field(default=20, ge=0)
     """Questions to the model in any minute; beyond, templates answer."""
@@ -291,6 +297,29 @@ class Settings(_Frozen):
     model: ModelSettings = ModelSettings()
     voice: VoiceSettings = VoiceSettings()
     web: WebSettings = WebSettings()
+
+
+_LIVE: dict[str, frozenset[str]] = {
+    "moderation": frozenset(ModerationSettings.model_fields),
+    "replies": frozenset(ReplySettings.model_fields),
+    "model": frozenset(ModelSettings.model_fields) - {"parallel", "stall"},
+    "voice": frozenset({"volume", "rate", "hurry", "device"}),
+}
+
+
+def waits_for_restart(before: Settings, after: Settings) -> list[str]:
+    """The keys that differ and take effect only with the bot's next start.
+
+    >>> waits_for_restart(Settings(), Settings(voice=VoiceSettings(volume=0.5, workers=3)))
+    ['voice.workers']
+    """
+    return [
+        f"{section}.{key}"
+        for section in Settings.model_fields
+        for key in type(getattr(after, section)).model_fields
+        if key not in _LIVE.get(section, ())
+        and getattr(getattr(before, section), key) != getattr(getattr(after, section), key)
+    ]
 
 
 # -- files --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 from livebot.config import Settings, VoiceSettings
 from livebot.ledger import Entry, Ledger, Stage
 from livebot.moderation import LEVELS
-from livebot.playback import AudioPlayer, Pace, Utterance
+from livebot.playback import AudioPlayer, Pace, PortAudioSink, Utterance
 from livebot.speech import SpeechError, SpeechService, engines_for
 from livebot.stages import Guard, VoiceStage
 from threadkit import (
@@ -86,6 +86,9 @@ class Speaking:
             runtime=runtime,
         )
         self.ageing = pipeline.ageing
+        self._settings = voice
+        self._on_device = wav is None
+        self._runtime = runtime
         self._hurry = voice.hurry
         self.set_rate(voice.rate)
         self.heard: Utterance | None = None  # replaced whole, by the player's thread
@@ -133,8 +136,19 @@ class Speaking:
         return self.pace(len(self.texts))
 
     def update(self, settings: Settings) -> None:
-        """Speak by these settings from now on: the volume is all that can change."""
-        self.player.set_volume(settings.voice.volume)
+        """Speak by these settings from now on: volume, rate, hurry and device are what can change.
+
+        What is the same as before is left alone, for somebody may have changed it by hand.
+        """
+        before, now = self._settings, settings.voice
+        self._settings = now
+        if now.volume != before.volume:
+            self.player.set_volume(now.volume)
+        if (now.rate, now.hurry) != (before.rate, before.hurry):
+            self._hurry = now.hurry
+            self.set_rate(now.rate)
+        if now.device != before.device and self._on_device:
+            self.player.use(PortAudioSink(now.device, runtime=self._runtime))
 
     # -- the way of an event ----------------------------------------------------------------
 

@@ -382,3 +382,87 @@ def test_parts_hold_what_the_manager_knows_of(live):
     report = {row.name: row for row in bot.manager.report().components}
     assert report["audio"].figures["entries"] >= 1
     assert bot.resources.monitor.latest is not None
+
+
+def test_changes_that_cannot_take_effect_now_are_named(live, caplog):
+    bot, _ = live(room("你好"))
+    voice = {"rest": 0.0, "rate": 450, "workers": 3, "volume": 0.5}
+    with caplog.at_level(logging.WARNING):
+        bot.update(Settings.model_validate({"voice": voice, "feed": {"kind": "douyin_live"}}))
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line == "feed.kind, voice.workers: takes effect with the next start"
+    bot.manager.stop()
+
+
+def test_what_was_changed_by_hand_lasts_until_the_settings_change_it_themselves(live):
+    bot, _ = live(room("你好"), voice={"volume": 0.8})
+    voice = {"rest": 0.0, "rate": 450, "volume": 0.8}
+    bot.controls.set_volume(0.3)
+    bot.update(Settings.model_validate({"voice": voice, "replies": {"nobody": "某人"}}))
+    assert bot.snapshot().player.volume == 0.3
+    bot.update(Settings.model_validate({"voice": {**voice, "volume": 0.9, "rate": 200}}))
+    assert bot.snapshot().player.volume == 0.9
+    assert bot.speaking.rate == 200
+    bot.manager.stop()
+
+
+def other(value):
+    """Another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1
+    if isinstance(value, float):
+        return value / 2 + 0.3
+    if isinstance(value, str):
+        return value + "x"
+    return value
+
+
+ODD = {
+    "feed": {"kind": "douyin_live", "headers": {"a": "b"}, "command": ["x"]},
+    "pipeline": {"handler": "asyncio"},
+    "voice": {"hurry": 1.5, "engine": "espeak", "piper_folder": "x", "device": 0, "subtitles": "x",
+              "cache_directory": "x"},
+    "web": {"enabled": False, "names": ["x"], "token": "a secret of sixteen"},
+}  # fmt: skip
+
+
+def every_key():
+    for section, field in Settings.model_fields.items():
+        for key in field.annotation.model_fields:
+            yield section, key
+
+
+@pytest.mark.parametrize(("section", "key"), [*every_key()])
+def test_every_key_can_be_changed_in_a_bot_that_runs(tmp_path, caplog, section, key):
+    """It takes effect, or is said to wait for the next start; never neither, never an error."""
+    before = Settings()
+    value = getattr(getattr(before, section), key)
+    if section == "moderation" and isinstance(value, tuple):
+        value = ["你"]
+    elif section == "replies" and isinstance(value, tuple):
+        value = ["另一个{name}"]
+    else:
+        value = ODD.get(section, {}).get(key, other(value))
+    after = Settings.model_validate({section: {key: value}})
+    assert getattr(getattr(after, section), key) != getattr(getattr(before, section), key)
+    bot = LiveBot("ws://127.0.0.1:1/", settings=before, wav=tmp_path / "out.wav")
+    with caplog.at_level(logging.WARNING):
+        bot.update(after)
+    said = [record.getMessage() for record in caplog.records]
+    told = [f"{section}.{key}: takes effect with the next start"]
+    took = {
+        "moderation": lambda: getattr(bot.answering.moderator._rules, key),
+        "replies": lambda: getattr(bot.answering.templates._settings, key),
+        "model": lambda: getattr(bot.answering._model_settings, key),
+        "voice": lambda: {
+            "volume": bot.snapshot().player.volume,
+            "rate": bot.speaking.pace.rate,
+            "hurry": bot.speaking._hurry,
+            "device": 0,  # a file is spoken into, so there is none
+        }.get(key),
+    }.get(section)
+    wanted = getattr(getattr(after, section), key)
+    assert said == told or (said == [] and took and took() == wanted), said
+    bot.manager.stop()

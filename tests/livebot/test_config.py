@@ -257,3 +257,23 @@ def test_piper_needs_to_be_told_where_its_voices_are(tmp_path):
     path.write_text('[voice]\nengine = "festival"\n')
     with pytest.raises(ConfigError, match=r"voice\.engine: .*'pyttsx3', 'espeak' or 'piper'"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("model", "stall", "inf"),
+        ("model", "timeout", "1e300"),
+        ("moderation", "combo_idle", "inf"),
+        ("moderation", "cool_down", "nan"),
+        ("pipeline", "text_ttl", "1e12"),
+        ("voice", "rest", "1e300"),
+        ("voice", "lookahead", "1000000000"),
+        ("voice", "workers", "100000"),
+    ],
+)
+def test_what_no_clock_and_no_machine_can_hold_is_refused(tmp_path, section, key, value):
+    path = tmp_path / "livebot.toml"
+    path.write_text(f"[{section}]\n{key} = {value}\n")
+    with pytest.raises(ConfigError, match=rf"{section}\.{key}: "):
+        load(path)

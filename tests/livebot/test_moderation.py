@@ -536,3 +536,22 @@ def test_fan_club_joins_rank_above_chats(clock):
 def test_a_lone_sticker_is_spoken_only_if_it_has_words(clock):
     assert judge_with(clock).consider(Emoji(id="1", text="[比心]")).reason == "empty"
     assert judge_with(clock).consider(Emoji(id="2", text="加油")).event.text == "加油"
+
+
+def test_a_thread_that_dies_is_told_to_the_manager():
+    class Manager:
+        def __init__(self):
+            self.failed = threading.Event()
+
+        def fail(self, exc):
+            self.failure = exc
+            self.failed.set()
+
+    manager = Manager()
+    # A wait no lock can keep; the settings refuse it, a caller of Moderator may not know.
+    judge = Moderator(Rules(combo_idle=1e300), announce=print)
+    judge.start(manager)
+    judge.consider(gift(1, price=1))
+    assert manager.failed.wait(30)
+    assert isinstance(manager.failure, OverflowError)
+    judge.stop()

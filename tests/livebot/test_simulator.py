@@ -312,3 +312,17 @@ def test_a_crowds_combos_are_of_three():
 def test_a_crowd_of_nothing_is_refused(wrong):
     with pytest.raises(ValueError, match="must be above 0"):
         Crowd(**wrong)
+
+
+def test_events_the_protocol_cannot_hold_are_counted_and_the_room_goes_on(room, caplog):
+    absurd = [
+        Gift(id="1", user=User(id="1"), gift_id="5", diamond_count=10**30),
+        Chat(id="2", user=User(id="1"), text="half a \ud83d character"),
+        Chat(id="3", user=User(id="1"), text="你好"),
+    ]
+    simulator = room([(0.0, event) for event in absurd])
+    client = room.connect(simulator)
+    response = read_response(read_frame(client.recv()))
+    assert decode(response.messages[0], 1.0).text == "你好"
+    assert simulator.statistics().faults["unsayable"] == 2
+    assert len(caplog.records) == 2

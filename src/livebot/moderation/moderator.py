@@ -16,7 +16,7 @@ from livebot.moderation.combos import Announcement, GiftCombos
 from livebot.moderation.repeats import RecentTexts
 from livebot.moderation.rules import Filter, Rules
 from livebot.moderation.text import clean, repeat_key
-from threadkit import REAL, Runtime
+from threadkit import REAL, Context, Runtime
 
 __all__ = ["LEVELS", "ModerationStatistics", "Moderator", "Outcome", "Verdict"]
 
@@ -143,17 +143,18 @@ class Moderator:
         self._stopping = False
         self._thread: Any = None
 
-    def start(self, ctx: object = None) -> None:
+    def start(self, ctx: Context | None = None) -> None:
         """Begin to announce idle combos. Without `announce` it does nothing.
 
         Args:
-            ctx: A ComponentManager's context; not needed.
+            ctx: A ComponentManager's context, which is told if the thread should die.
         """
-        del ctx
         if self._announce is None:
             return
         self._stopping = False
-        self._thread = self._runtime.thread(self._run, name="livebot-combos", daemon=True)
+        self._thread = self._runtime.thread(
+            self._run, args=(ctx,), name="livebot-combos", daemon=True
+        )
         self._thread.start()
 
     def stop(self, ctx: object = None) -> None:
@@ -229,7 +230,15 @@ class Moderator:
 
     # -- the moderator's thread ------------------------------------------------------------------
 
-    def _run(self) -> None:
+    def _run(self, ctx: Context | None) -> None:
+        try:
+            self._announce_idle()
+        except Exception as exc:
+            if ctx is None:
+                raise
+            ctx.fail(exc)
+
+    def _announce_idle(self) -> None:
         while True:
             with self._changed:
                 if self._stopping:

@@ -8,12 +8,14 @@ that is meant to misbehave must decide itself what reaches the wire.
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 import selectors
 import socket
 from collections.abc import Callable, Iterator
 from typing import cast
 
+from livebot.messages import Event
 from livebot.sources import webcast_pb2 as webcast
 from livebot.sources.encoding import encode
 from livebot.sources.faults import Faults, bomb
@@ -21,6 +23,8 @@ from livebot.sources.serverlog import ServerLog
 from livebot.sources.timeline import Timeline
 from livebot.sources.viewer import Viewer
 from threadkit import Runtime
+
+logger = logging.getLogger("livebot.sources")
 
 __all__ = ["RoomServer"]
 
@@ -190,7 +194,7 @@ class RoomServer:
         events = [self._timeline.event(number) for number in numbers]
         fresh = events[max(0, self._sent_up_to - numbers.start) :]
         self._sent_up_to = max(self._sent_up_to, numbers.stop)
-        encoded = [encode(event) for event in events]
+        encoded = [message for event in events if (message := self._encoded(event)) is not None]
         repeats, self._again = self._again, []
         if self._faults.repeat:
             self._again = [m for m in encoded if self._random.random() < self._faults.repeat]
@@ -210,6 +214,15 @@ class RoomServer:
         viewer.send(frame)
         if self._timeline.at(self._sent_up_to) == float("inf"):
             self._log.played_out.set()
+
+    def _encoded(self, event: Event) -> webcast.Message | None:
+        """The event as the protocol says it; None for one whose numbers or texts it cannot hold."""
+        try:
+            return encode(event)
+        except (ValueError, TypeError) as exc:
+            self._log.count("unsayable")
+            logger.warning("event %s cannot be said in the protocol: %s", event.id, exc)
+            return None
 
     # -- faults ----------------------------------------------------------------------------------
 

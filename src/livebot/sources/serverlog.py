@@ -19,6 +19,7 @@ _FAULTS = (
     "refused",
     "cut_without_heartbeat",
     "cut_without_pong",
+    "unsayable",
 )
 
 
