@@ -313,12 +313,12 @@ def waits_for_restart(before: Settings, after: Settings) -> list[str]:
     >>> waits_for_restart(Settings(), Settings(voice=VoiceSettings(volume=0.5, workers=3)))
     ['voice.workers']
     """
+    was, now = before.model_dump(), after.model_dump()
     return [
         f"{section}.{key}"
-        for section in Settings.model_fields
-        for key in type(getattr(after, section)).model_fields
-        if key not in _LIVE.get(section, ())
-        and getattr(getattr(before, section), key) != getattr(getattr(after, section), key)
+        for section, keys in now.items()
+        for key, value in keys.items()
+        if key not in _LIVE.get(section, ()) and was[section][key] != value
     ]
 
 
