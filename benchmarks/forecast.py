@@ -13,6 +13,8 @@ the first 40 s |
 | time to alarm | seconds from the beginning of a leak at 300 s, added to one of the above; runs \
 that alarm earlier or never count as 300 |
 | cost | of one reading and its forecast |
+| sample | of one sample of the whole system, with every metric watched; `psutil` reads the same \
+figures without limits, levels and forecasts |
 
 Contenders: `threadkit` is the monitor's; `theil-sen` is the median of slopes over 15 s alone;
 `least squares` fits a line to the last 30 s, and is the baseline; `holt` is double exponential
@@ -30,7 +32,10 @@ from itertools import combinations
 from math import inf
 from typing import Protocol
 
+import psutil
+
 from benchmarks.harness import Benchmark, main, seconds
+from threadkit import ResourceMonitor
 from threadkit._monitor import Forecast
 
 LIMIT = 100.0
@@ -216,6 +221,38 @@ def cost(make: Callable[[], Forecaster]) -> float:
     return seconds(work) / LENGTH * 1e6
 
 
+def each(take: Callable[[], object]) -> float:
+    """Microseconds of one call."""
+    times = 200
+    return seconds(lambda: [take() for _ in range(times)]) / times * 1e6
+
+
+def sampled_by_monitor() -> Callable[[], object]:
+    """The monitor's sample of the system."""
+    monitor = ResourceMonitor()
+    for metric in ("memory", "rss", "cpu", "files", "disk"):
+        monitor.watch(metric)
+
+    def take() -> object:
+        readings = monitor.sample().readings
+        assert readings["rss"].used > 0
+        return readings
+
+    return take
+
+
+def sampled_by_psutil() -> Callable[[], object]:
+    """The same figures as psutil gives them."""
+    process = psutil.Process()
+
+    def take() -> object:
+        with process.oneshot():
+            figures = process.memory_info(), process.cpu_times(), process.num_threads()
+        return *figures, process.num_fds(), psutil.virtual_memory(), psutil.disk_usage(".")
+
+    return take
+
+
 def build(options: argparse.Namespace) -> Benchmark:
     """Every contender on every series; each repeat has seeds of its own."""
     runs, repeats = (4, 7) if options.quick else (20, 9)
@@ -250,6 +287,8 @@ def build(options: argparse.Namespace) -> Benchmark:
                     warm_up=0,
                 )
         bench.add(name, "cost", lambda make=make: cost(make), unit="us", repeats=repeats)
+    for name, take in {"threadkit": sampled_by_monitor(), "psutil": sampled_by_psutil()}.items():
+        bench.add(name, "sample", lambda take=take: each(take), unit="us", repeats=repeats)
     return bench
 
 

@@ -20,6 +20,7 @@ from threadkit import (
 )
 from threadkit._components._graph import plan_order
 from threadkit._runtime import RealRuntime
+from threadkit.testing import SimRuntime
 
 
 class Part:
@@ -497,6 +498,31 @@ def test_an_idle_manager_sleeps_until_something_happens():
     while waits[-1] is not None:
         threading.Event().wait(0.001)  # the last jobs are being done
     manager.stop()
+
+
+def test_an_idle_hour_of_fifty_components_wakes_the_manager_not_once():
+    """Services, pools, caches, queues and parts. Each wake-up of a thread is a step of its own."""
+    sim = SimRuntime(1)
+
+    def hour():
+        manager = ComponentManager(runtime=sim)
+        for number in range(47):
+            if number % 2:
+                manager.service(f"s{number}", lambda ctx: ctx.wait_stopping())
+            else:
+                add(manager, [], f"p{number}")
+        manager.pool("pool", max_workers=2)
+        manager.cache("cache", maxsize=10)
+        manager.queue("queue")
+        manager.start()
+        sim.sleep(1.0)
+        before = sim.steps
+        assert before > 50
+        sim.sleep(3600.0)
+        assert sim.steps - before <= 2  # of the thread that asks
+        manager.stop()
+
+    sim.run(hour)
 
 
 def test_a_thousand_components_start_and_stop():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from itertools import combinations, islice
+from itertools import combinations, islice, takewhile
 from math import inf
 from statistics import median
 
@@ -44,6 +44,7 @@ class Forecast:
     def __init__(self) -> None:
         self._points: deque[Point] = deque()
         self._levels: deque[Point] = deque()
+        self._heights: deque[float] = deque()  # of the levels, for a look at all of them in C
         self._began_at = inf
 
     def add(self, at: float, value: float) -> None:
@@ -53,10 +54,13 @@ class Forecast:
         self._began_at = min(self._began_at, at)
         self._points.append((at, value))
         latest = [value for _, value in islice(reversed(self._points), LEVEL_POINTS)]
-        self._levels.append((at, median(latest)))
+        level = median(latest)
+        self._levels.append((at, level))
+        self._heights.append(level)
         while self._points[0][0] < at - MEMORY:
             self._points.popleft()
             self._levels.popleft()
+            self._heights.popleft()
 
     def seconds_left(self, limit: float) -> float:
         """Seconds until `limit` at the present rate; inf when it does not grow, or looks so."""
@@ -72,6 +76,10 @@ class Forecast:
 
     def _goes_where_it_has_not_been(self) -> bool:
         now, level = self._levels[-1]
+        recent = sum(1 for _ in takewhile(lambda p: p[0] >= now - FIT / 2, reversed(self._levels)))
+        earlier = len(self._levels) - recent
+        if earlier and level <= max(islice(self._heights, earlier)):
+            return False  # as nearly always: the rest is for what does grow
         highest, largest_fall = -inf, 0.0
         for at, before in self._levels:
             if at >= now - FIT / 2:
