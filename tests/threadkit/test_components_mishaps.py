@@ -232,6 +232,28 @@ def test_a_stop_ends_even_if_the_supervisor_has_a_defect(monkeypatch, caplog):
     assert "a job of the supervisor failed" in caplog.text
 
 
+def test_a_component_that_stops_its_manager_does_not_wait_for_itself():
+    def scenario(sim):
+        told = []
+        manager = ComponentManager(runtime=sim)
+
+        def work(ctx):
+            sim.sleep(1)
+            told.append(manager.stop().components[0].state.is_up)
+            ctx.wait_stopping()
+            told.append("left")
+
+        manager.service("work", work)
+        manager.start()
+        sim.sleep(2)
+        assert manager._supervisor.is_over
+        assert told == [True, "left"]
+        assert manager.stop().components[0].state is ComponentState.STOPPED
+        assert manager._supervisor.idents == set()
+
+    explore(scenario, 30)
+
+
 def test_a_start_that_fails_leaves_no_thread_behind_for_listeners():
     class Broken(Part):
         def start(self, ctx):

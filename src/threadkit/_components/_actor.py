@@ -71,6 +71,9 @@ class Actor:
         # Some releases start no more threads while the interpreter exits: user code is then called
         # on the actor's own, for whose end the exit does not wait for ever.
         self.is_exiting = False
+        # Threads that run user code of this manager: none may wait for its end. Its add, discard
+        # and membership test are atomic, with and without a GIL.
+        self.idents: set[int] = set()
 
     def launch(self) -> None:
         """Start the thread.
@@ -135,13 +138,15 @@ class Actor:
         call = Call(self._runtime)
 
         def run() -> None:
-            call.ident = self._runtime.get_ident()
+            call.ident = ident = self._runtime.get_ident()
+            self.idents.add(ident)
             call.begun.set()
             result, error = None, None
             try:
                 result = work()
             except BaseException as exc:  # noqa: BLE001 - user code; it is handed to the actor
                 error = exc
+            self.idents.discard(ident)
             if call.claim():
                 self.post(self._done, call, done, result, error)
             elif late is not None:

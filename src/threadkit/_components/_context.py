@@ -25,6 +25,8 @@ class Superior(Protocol):
     def post_failure(self, ctx: Context, exc: BaseException, /) -> None: ...
     def post_end(self, ctx: Context, /) -> None: ...
     def generation_of(self, name: str, /) -> int: ...
+    @property
+    def idents(self) -> set[int]: ...
 
 
 class Context:
@@ -187,6 +189,11 @@ class Context:
     def wait_settled(self) -> None:
         """For services: wait until it is ready, has ended, or is not wanted any more."""
         self._settled.wait()
+
+    @property
+    def thread_idents(self) -> set[int]:
+        """For services: the threads that run code of components."""
+        return self._superior.idents
 
     def end(self) -> None:
         """For services: the function has returned."""

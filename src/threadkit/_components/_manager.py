@@ -408,6 +408,9 @@ class ComponentManager:
         abandoned and named in the report, with the line its thread is at. When the budget is
         spent the rest are still asked to stop, in order, but not waited for.
 
+        Called on the thread of one of its components, it only begins the stop and returns, for that
+        component has to stop as well.
+
         Blocks: for at most `timeout` seconds; None: what the components' own allow.
         """
         return self._stop(inf if timeout is None else timeout, final=True)
@@ -416,6 +419,8 @@ class ComponentManager:
         supervisor = self._supervisor
         if not supervisor.is_over:
             supervisor.begin_stop(max(0.0, timeout), final=final)
+            if self._runtime.get_ident() in supervisor.idents:
+                return self.report()  # it would wait for the very thread that asks
             # The supervisor is done by then; but if it is not, for a defect of ours, this is.
             supervisor.wait_until(lambda: False, timeout + _LAST_RESORT)
         if supervisor.is_over:

@@ -105,6 +105,7 @@ class Service:
 
     def _run(self, ctx: Context) -> None:
         self.ident = self._runtime.get_ident()
+        ctx.thread_idents.add(self.ident)
         try:
             self._fn(ctx)
         except Superseded:
@@ -114,6 +115,8 @@ class Service:
         else:
             ctx.settle()
             ctx.end()
+        finally:
+            ctx.thread_idents.discard(self.ident)
 
     def _failed(self, ctx: Context, exc: BaseException) -> None:
         if self._says_ready and not ctx.is_settled:
