@@ -195,9 +195,11 @@ class Supervision(RuleBasedStateMachine):
                     handle = self.supervisor.handles[need]
                     assert self.states[need] == "running" or handle.has_ended, (name, need)
             spent = self.stop_by is not None and self.world.now >= self.stop_by
-            has_ended = self.supervisor.handles[name].has_ended  # its work is done: users go on
+            handle = self.supervisor.handles[name]
+            # Its work is done, or it is to come back: its users go on.
+            users_go_on = handle.has_ended or handle.is_wanted
             leaves = (before, after) in {("running", "stopping"), ("running", "draining")}
-            if leaves and not has_ended and not spent:
+            if leaves and not users_go_on and not spent:
                 for user, needs in self.needs.items():
                     up = self.states[user] in {
                         "starting", "running", "degraded", "draining", "stopping",

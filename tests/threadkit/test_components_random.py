@@ -147,6 +147,11 @@ class World:
         """Nobody who is well is stopped while somebody who needs it is up, but out of budget."""
         if self.budget_spent or event.before is not ComponentState.RUNNING:
             return
+        if any(
+            later.component == event.component and later.generation > event.generation
+            for later in self.manager.history()
+        ):
+            return  # it comes back: its users may go on
         for user, needs in self.needs.items():
             assert event.component not in needs or not states[user].is_up, (event, user)
 
