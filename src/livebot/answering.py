@@ -11,7 +11,6 @@ from livebot.ledger import Entry, Ledger, Stage
 from livebot.messages import Chat
 from livebot.moderation import Moderator, Outcome, Rules, Verdict
 from livebot.replies import ModelStatistics, ModelUnavailable, ModelWriter, TemplateWriter
-from livebot.stages import Guard
 from threadkit import REAL, DynamicThreadPool, ErrorLog, QueueClosed, Rejected, Runtime
 
 __all__ = ["Answering"]
@@ -32,7 +31,6 @@ class Answering:
         ledger: Counts what becomes of each event.
         errors: Where failures are recorded.
         model_pool: Has the model's answers written.
-        guard: Watches a piece of work that could get stuck.
         expect: Told which sentences are likely to be said, when the templates are new.
         say: Takes an entry, once something stands in its `sentences`, and its priority.
         runtime: Where clock, locks and threads come from.
@@ -48,15 +46,13 @@ class Answering:
         ledger: Ledger,
         errors: ErrorLog,
         model_pool: DynamicThreadPool,
-        guard: Guard,
         expect: Callable[[Sequence[str]], object],
         say: Callable[[Entry, int], None],
         runtime: Runtime = REAL,
     ) -> None:
         self._ledger = ledger
         self._errors = errors
-        self._pool = model_pool
-        self._guard = guard
+        self._pool = model_pool.with_options(label="asking the model")
         self._say = say
         self._expect = expect
         self._runtime = runtime
@@ -122,8 +118,7 @@ class Answering:
         """On a processing worker: decides whether to answer. A held combo is announced later."""
         self._ledger.move(entry, Stage.PROCESSING)
         try:
-            with self._guard(f"looking at {entry.event.kind} {entry.event.id}"):
-                verdict = self.moderator.consider(entry.event, entry)
+            verdict = self.moderator.consider(entry.event, entry)
         except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
             self._failed(entry, exc)
             return
@@ -168,10 +163,6 @@ class Answering:
 
     def _converse(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
         """On a model worker: sentences go to the voice while the rest is being written."""
-        with self._guard(f"asking the model about {entry.event.kind} {entry.event.id}"):
-            self._write_answer(model, entry, verdict)
-
-    def _write_answer(self, model: ModelWriter, entry: Entry, verdict: Verdict) -> None:
         spoken = entry.sentences
         queued = False
         try:

@@ -103,8 +103,13 @@ class LiveBot:
         self._broadcast_ended = False
         self._refused_by_room = False
         self.errors = ErrorLog("livebot", runtime=runtime)
+        self.resources = Resources(
+            stall=max(_STALL, settings.model.timeout + _GRACE), runtime=runtime
+        )
         self.manager = ComponentManager(
             "livebot",
+            governor=self.resources.governor,
+            watchdog=self.resources.watchdog,
             intensity=_PATIENT,
             on_exhausted="give_up",
             errors=self.errors,
@@ -121,16 +126,9 @@ class LiveBot:
         )
         pools = self._pools(settings)
         audio = self.manager.cache("audio", maxsize=settings.voice.cache_bytes, weigher=weigh_audio)
-        self.resources = Resources(
-            pools=pools,
-            caches={"audio": audio},
-            stall=max(_STALL, settings.model.timeout + _GRACE),
-            runtime=runtime,
-        )
         shared: dict[str, Any] = {
             "ledger": self._ledger,
             "errors": self.errors,
-            "guard": self.resources.watchdog.guard,
             "runtime": runtime,
         }
         self.speaking = Speaking(settings, pool=pools["tts"], cache=audio, wav=wav, **shared)
@@ -200,7 +198,6 @@ class LiveBot:
         # Without these there is no bot. Every other part may stay away, and the voice goes on.
         vital: dict[str, Any] = {"essential": True, "backoff": _SOON}
         add("errors", _Errors(self.errors))
-        add("resources", self.resources, needs=["errors"], backoff=_SOON)
         add("player", speaking.player, needs=["errors"], **vital)
         add("speech", speaking.speech, needs=["player"], **vital)
         add("voice", speaking.voice, needs=["tts"], **vital)

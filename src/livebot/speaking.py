@@ -13,7 +13,7 @@ from livebot.ledger import Entry, Ledger, Stage
 from livebot.moderation import LEVELS
 from livebot.playback import AudioPlayer, Pace, PortAudioSink, Utterance
 from livebot.speech import SpeechError, SpeechService, engines_for
-from livebot.stages import Guard, VoiceStage
+from livebot.stages import VoiceStage
 from threadkit import (
     REAL,
     DynamicThreadPool,
@@ -53,7 +53,6 @@ class Speaking:
         errors: Where failures are recorded.
         pool: Has the sentences synthesised.
         cache: Where audio is kept, in bytes.
-        guard: Watches a piece of work that could get stuck.
         wav: A file to speak into, in real time; None means the sound device.
         runtime: Where clock, locks and threads come from.
     """
@@ -66,7 +65,6 @@ class Speaking:
         errors: ErrorLog,
         pool: DynamicThreadPool,
         cache: TTLCache[Any, bytes],
-        guard: Guard,
         wav: Path | None = None,
         runtime: Runtime = REAL,
     ) -> None:
@@ -74,7 +72,7 @@ class Speaking:
         self._ledger = ledger
         self._errors = errors
         self._pool = pool
-        self._guard = guard
+        self._live = pool.with_options(label="speaking a sentence")  # as the watchdog calls it
         self.texts: MessageQueue[Entry] = MessageQueue(
             maxsize=pipeline.text_queue_size,
             overflow="drop_lowest",
@@ -177,7 +175,7 @@ class Speaking:
             if entry.stage is not Stage.SPEECH:
                 self._ledger.move(entry, Stage.SPEECH)
             self._ledger.begin(entry, sentence)
-            self._pool.submit(self._synthesize, number, entry, sentence)
+            self._live.submit(self._synthesize, number, entry, sentence)
         except PoolClosed:
             pass  # it stays pending: the bot was stopped before its end
         except Exception as exc:  # noqa: BLE001 - no thread to be had, for instance
@@ -186,8 +184,7 @@ class Speaking:
     def _synthesize(self, number: int, entry: Entry, sentence: str) -> None:
         """On a speech worker. Whatever happens, the number is played or given up."""
         try:
-            with self._guard(f"speaking {sentence}"):
-                speech = self.speech.synthesize(sentence)
+            speech = self.speech.synthesize(sentence)
         except Exception as exc:  # noqa: BLE001 - a number that never comes would hold up the rest
             self._failed(number, entry, sentence, exc)
             return

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 from livebot.ledger import Entry
@@ -22,13 +21,11 @@ from threadkit import (
     Runtime,
 )
 
-__all__ = ["AsyncMessageHandler", "Guard", "MessageHandler", "VoiceStage"]
+__all__ = ["AsyncMessageHandler", "MessageHandler", "VoiceStage"]
 
 logger = logging.getLogger("livebot")
 
 Work = Callable[[Entry], None]
-Guard = Callable[[str], AbstractContextManager[object]]
-"""Watches the block it is entered for, under a name; such as `Watchdog.guard`."""
 Refuse = Callable[[Entry, str], None]
 """Takes an entry that could not be worked on, and why."""
 

@@ -436,6 +436,21 @@ def test_a_device_that_comes_and_goes_holds_up_nothing(caplog):
         explore(scenario, 10)
 
 
+def test_a_pause_is_not_waited_for_when_all_is_to_be_heard():
+    def scenario(sim):
+        player, *_ = playing(sim)
+        player.play(0, Beep(1, seconds=2))
+        player.pause()
+        began_at = sim.monotonic()
+        assert not player.drain(deadline=began_at + 10)
+        assert sim.monotonic() == began_at
+        player.resume()
+        assert player.drain(deadline=began_at + 10)
+        player.stop()
+
+    explore(scenario, 5)
+
+
 class Hasty(Tape):
     """Runs dry at every block until it may hold 120 ms."""
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from livebot.resources import Resources
-from threadkit import DynamicThreadPool, Reading, ResourceMonitor, TTLCache
+from threadkit import ComponentManager, Reading, ResourceMonitor
 
 MEBIBYTE = 1024 * 1024
 
@@ -19,17 +19,13 @@ def machine():
 @pytest.fixture
 def resources(machine):
     sources = {name: lambda name=name: Reading(machine[name], 1.0) for name in machine}
-    cache = TTLCache(64 * MEBIBYTE, weigher=lambda _, audio: len(audio))
-    with DynamicThreadPool(max_workers=8) as pool:
-        made = Resources(
-            pools={"tts": pool},
-            caches={"audio": cache},
-            stall=0.05,
-            monitor=ResourceMonitor(period=3600, sources=sources),
-        )
-        made.start()
+    made = Resources(stall=0.05, monitor=ResourceMonitor(period=3600, sources=sources))
+    manager = ComponentManager("bot", governor=made.governor, watchdog=made.watchdog)
+    pool = manager.pool("tts", max_workers=8)
+    cache = manager.cache("audio", maxsize=64 * MEBIBYTE, weigher=lambda _, audio: len(audio))
+    with manager:
         yield made, pool, cache
-        made.stop()
+        manager.stop()
 
 
 def test_near_the_end_of_memory_caches_shrink_and_pools_do_not_grow_and_both_recover(
@@ -53,15 +49,6 @@ def test_near_the_end_of_memory_caches_shrink_and_pools_do_not_grow_and_both_rec
     assert any(line.startswith("cache audio: 6.71089e+07 -> ") for line in lines)
 
 
-def test_a_stop_gives_everybody_its_own_size_back(resources, machine):
-    made, pool, cache = resources
-    machine["memory"] = 0.95
-    made.monitor.sample()
-    assert cache.maxsize < 64 * MEBIBYTE
-    made.stop()
-    assert (cache.maxsize, pool.statistics().max_workers) == (64 * MEBIBYTE, 8)
-
-
 @pytest.mark.parametrize("metric", ["files", "disk"])
 def test_what_else_runs_short_is_told(resources, machine, caplog, metric):
     made, *_ = resources
@@ -82,18 +69,18 @@ class Heard(logging.Handler):
 
 
 def test_work_that_is_stuck_is_named_with_the_line_it_stands_at(resources):
-    made, *_ = resources
+    _, pool, _ = resources
     heard = Heard()
     logging.getLogger("threadkit").addHandler(heard)
     try:
-        with made.watchdog.guard("speaking 你好"):
-            assert heard.said.wait(30)  # stuck here
+        stuck = pool.with_options(label="speaking a sentence")
+        assert stuck.submit(heard.said.wait, 30).result(30)
     finally:
         logging.getLogger("threadkit").removeHandler(heard)
-    assert "speaking 你好 gave no sign of life" in heard.lines[0]
-    assert "stuck here" in heard.lines[0]
+    assert "speaking a sentence gave no sign of life" in heard.lines[0]
+    assert "in wait" in heard.lines[0]
 
 
 def test_this_machine_can_be_read():
-    made = Resources(pools={}, caches={}, stall=30)
+    made = Resources(stall=30)
     assert {"memory", "files", "disk"} <= made.monitor.sample().readings.keys()

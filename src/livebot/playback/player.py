@@ -252,8 +252,13 @@ class AudioPlayer:
         return Health(alive=alive, detail="" if alive else "its thread has died")
 
     def drain(self, ctx: object = None, deadline: float | None = None) -> bool:
-        """Wait until all that was given has been heard, or until the instant `deadline`."""
+        """Wait until all that was given has been heard, or until the instant `deadline`.
+
+        Nothing will be heard while it is paused, so that is not waited for.
+        """
         del ctx
+        if self._programme.controls[0]:
+            return False
         return self.wait_idle(None if deadline is None else deadline - self._monotonic())
 
     def wait_idle(self, timeout: float | None = None) -> bool:
