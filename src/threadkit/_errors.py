@@ -27,7 +27,6 @@ __all__ = [
     "Exhausted",
     "LifecycleError",
     "LoadCycle",
-    "LoadFailed",
     "LoadTimeout",
     "NearExhaustion",
     "PoolClosed",
@@ -270,16 +269,6 @@ class QueueClosed(QueueError, queue.Full, queue.Empty):
 
 class CacheError(ThreadkitError):
     """Base of what a cache raises."""
-
-
-class LoadFailed(CacheError):
-    """Raised to those who wait for a load that failed; the loader's error is the cause."""
-
-    retry = Retry.IF_IDEMPOTENT
-
-    def __init__(self, *, component: str, key: object, cause: str) -> None:
-        super().__init__(f"{component}: loading {key!r} failed: {cause}", component=component)
-        self.key = key
 
 
 class LoadCycle(CacheError, RuntimeError):

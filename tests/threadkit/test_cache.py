@@ -679,3 +679,61 @@ def test_a_cache_can_be_subclassed():
     cache["a"] = 1
     cache.extra = 5
     assert cache["a"] == 2
+
+
+@pytest.mark.parametrize("name", ["ttl", "idle", "maxsize"])
+def test_a_number_beyond_floats_is_infinity(name):
+    cache = TTLCache(**{"maxsize": 10, name: 10**400})
+    cache["a"] = 1
+    assert cache["a"] == 1
+    assert cache.maxsize == (math.inf if name == "maxsize" else 10)
+    assert cache.expires_at("a") == math.inf
+    cache.resize(10**400)
+    assert cache.maxsize == math.inf
+
+
+@pytest.mark.parametrize("method", ["coldest", "hottest"])
+def test_a_count_of_keys_is_checked(method):
+    cache = TTLCache(10)
+    cache["a"] = 1
+    assert getattr(cache, method)(0) == []
+    with pytest.raises(ValueError, match="n must be 0 or more, not -1"):
+        getattr(cache, method)(-1)
+    with pytest.raises(TypeError, match="n must be a whole number"):
+        getattr(cache, method)(1.5)
+
+
+def test_looking_at_items_and_values_is_no_read():
+    clock = FakeClock()
+    cache = TTLCache(3, 10, clock=clock)
+    cache.update(a=1, b=2)
+    clock.advance(5)
+    cache["c"] = 3
+    items, values = cache.items(), cache.values()
+    assert list(items) == [("a", 1), ("b", 2), ("c", 3)]
+    assert list(values) == [1, 2, 3]
+    assert cache.statistics().hits == 0
+    assert cache.coldest() == ["a"]
+    assert len(items) == len(values) == 3
+    assert ("a", 1) in items
+    assert ("a", 2) not in items
+    assert "a" not in items
+    assert ("a",) not in items
+    assert 3 in values
+    assert 4 not in values
+    clock.advance(5)
+    assert list(items) == [("c", 3)]  # a view, like that of a dict
+    assert dict(cache) == cache == {"c": 3}
+    assert cache.statistics().misses == 0
+
+
+def test_removing_a_key_while_iterating_items_is_harmless():
+    cache = TTLCache(10)
+    cache.update(a=1, b=2)
+    for key, value in cache.items():
+        assert value
+        cache.pop("b" if key == "a" else "a", None)
+    assert len(cache) == 1 or len(cache) == 0
+    for _value in cache.values():
+        cache.clear()
+    assert len(cache) == 0

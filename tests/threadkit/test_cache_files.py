@@ -406,9 +406,13 @@ def test_on_a_disk_that_is_really_full_the_memory_tier_goes_on(small_disk, caplo
 # -- two tiers --------------------------------------------------------------------------------
 
 
+def tiered(folder):
+    return TieredCache(TTLCache(2, name="memory"), FileTier(folder, max_bytes=100_000))
+
+
 @pytest.fixture
 def cache(tmp_path):
-    return TieredCache(TTLCache(2, name="memory"), FileTier(tmp_path, max_bytes=100_000))
+    return tiered(tmp_path)
 
 
 def test_what_memory_forgot_comes_from_its_file(cache):
@@ -560,3 +564,69 @@ def test_one_error_is_logged_when_the_disk_fails_and_one_line_when_it_is_back(
     assert cache.statistics().storage_failures == 6
     cache.put("5", b"value")
     assert caplog.records[-1].message == "files: files can be written again"
+
+
+def test_a_file_that_can_be_neither_written_nor_deleted_is_not_served(tmp_path, monkeypatch):
+    """As when the folder is mounted read-only: what was to be replaced can still be read."""
+    cache = tiered(tmp_path)
+    cache.put("a", b"old")
+    cache.put("b", b"old")
+    cache.put("c", b"kept")
+
+    def refused(self, *_arguments, **_options):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refused)
+        patch.setattr(Path, "unlink", refused)
+        cache.put("a", b"new")
+        assert cache.get("a") == b"new"
+        with pytest.raises(StorageFailed):
+            cache.delete("b")
+        cache._memory.clear()
+        assert cache.get("a") is None
+        assert "a" not in cache
+        assert cache.get("b") is None
+        assert cache.get("c") == b"kept"
+        cache._memory.clear()
+        assert cache.load("a", lambda _key: b"loaded") == b"loaded"
+        assert len(list(tmp_path.glob("*.tkc"))) == 3
+        cache.put("never written", b"x")
+        assert cache._outdated == {"a", "b"}
+    cache.put("d", b"new")  # files can be written again, and deleted
+    assert not cache._outdated
+    again = tiered(tmp_path)
+    assert [again.get(key) for key in "abcd"] == [None, None, b"kept", b"new"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_while_a_thread_holds_the_locks_of_both_tiers_can_put_and_load(tmp_path):
+    cache = tiered(tmp_path)
+    entered, opened = threading.Event(), threading.Event()
+
+    def slow(self, data):
+        entered.set()
+        assert opened.wait(WAIT)
+        return write_bytes(self, data)
+
+    write_bytes = Path.write_bytes
+    Path.write_bytes = slow
+    thread = threading.Thread(target=cache.put, args=("a", b"1"))
+    try:
+        thread.start()
+        assert entered.wait(WAIT)
+        child = os.fork()
+        if not child:
+            Path.write_bytes = write_bytes
+            signal.alarm(WAIT)  # kills the child if it hangs
+            done = cache.load("b", lambda _key: b"2") == b"2" and not cache._loading
+            os._exit(0 if done else 1)
+        opened.set()  # the child waits for the folder's lock until then
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        opened.set()
+        thread.join(WAIT)
+        Path.write_bytes = write_bytes
+    assert cache.get("a") == b"1"
+    assert tiered(tmp_path).get("b") == b"2"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import math
 import threading
 import time
@@ -720,3 +721,192 @@ def test_one_who_waited_in_a_loop_that_is_closed_disturbs_nobody():
     asyncio.run(give_up())
     gate.opened.set()
     assert join() == ["value of a"]
+
+
+def test_an_expired_value_is_not_served_past_its_grace_even_if_the_loader_was_slow():
+    clock = FakeClock()
+    cache = TTLCache(10, ttl=10, stale_if_error=5, clock=clock)
+    cache["a"] = "old"
+    clock.advance(11)
+
+    def slow_and_failing(_key):
+        clock.advance(5)
+        raise ValueError("down")
+
+    with pytest.raises(ValueError, match="down"):
+        cache.load("a", slow_and_failing)
+    assert cache.statistics().stale_served == 0
+
+
+@pytest.mark.parametrize("remove", ["pop", "del", "invalidate_if", "clear", "too heavy"])
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_an_expired_value_that_was_removed_is_not_served_when_the_loader_fails(remove, when):
+    clock = FakeClock()
+    heard = []
+    cache = TTLCache(
+        10,
+        ttl=10,
+        stale_if_error=500,
+        weigher=lambda _key, value: len(value),
+        clock=clock,
+        on_remove=lambda *event: heard.append(event),
+    )
+    cache["a"] = "old"
+    clock.advance(11)
+
+    def remove_it():
+        if remove == "pop":
+            assert cache.pop("a", None) is None
+        elif remove == "del":
+            with pytest.raises(KeyError):
+                del cache["a"]
+        elif remove == "invalidate_if":
+            assert cache.invalidate_if(lambda key, _value: key == "a") == 1
+        elif remove == "clear":
+            cache.clear()
+        else:
+            cache["a"] = "o" * 20
+
+    def failing(_key):
+        if when == "during":
+            remove_it()
+        raise ValueError("down")
+
+    if when == "before":
+        remove_it()
+    with pytest.raises(ValueError, match="down"):
+        cache.load("a", failing)
+    assert [event for event in heard if event[1] == "old"] == [("a", "old", "expired")]
+
+
+def test_load_many_serves_expired_values_when_its_loader_fails():
+    clock = FakeClock()
+    cache = TTLCache(10, ttl=10, stale_if_error=100, clock=clock)
+    cache.update(a=1, b=2)
+    clock.advance(11)
+
+    def failing(_keys):
+        raise ValueError("down")
+
+    assert cache.load_many(["a", "b"], failing) == {"a": 1, "b": 2}
+    assert cache.statistics().stale_served == 2
+    with pytest.raises(ValueError, match="down"):
+        cache.load_many(["a", "c"], failing)
+    assert not cache._flights
+
+
+def test_a_key_whose_hash_fails_while_it_loads_lands_for_those_who_wait():
+    class Key:
+        is_bad = False
+
+        def __hash__(self):
+            if self.is_bad:
+                raise RuntimeError("hash")
+            return 1
+
+    cache = TTLCache(10)
+    key = Key()
+    gate = Gate("value")
+    join = in_threads(lambda: cache.load(key, gate), lambda: cache.load(key, gate))
+    assert gate.entered.wait(WAIT)
+    wait_until_joined(cache, key, 1)
+    key.is_bad = True
+    gate.opened.set()
+    assert [str(error) for error in join()] == ["hash", "hash"]
+    key.is_bad = False
+    cache.clear()
+    assert cache.load(key, lambda _key: "again") == "again"
+    assert not cache._flights
+
+
+def test_a_load_whose_event_loop_was_closed_is_taken_over():
+    clock = FakeClock()
+    cache = TTLCache(10, ttl=100, refresh_after=5, clock=clock)
+    cache["a"] = "old"
+    clock.advance(6)
+
+    async def never(_key):
+        await asyncio.get_running_loop().create_future()
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(cache.aload("a", never)) == "old"
+    leading = loop.create_task(cache.aload("b", never))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert len(cache._flights) == 2
+    loop.close()
+    clock.advance(1000)
+    assert cache.load("a", lambda _key: "new") == "new"
+    assert cache.load("b", lambda _key: "new") == "new"
+    assert not cache._flights
+    leading._log_destroy_pending = False
+
+
+def test_a_refresh_on_a_closed_loop_is_ended_by_the_collector_and_wakes_who_waits():
+    clock = FakeClock()
+    cache = TTLCache(10, ttl=100, refresh_after=5, clock=clock)
+    cache["a"] = "old"
+    clock.advance(6)
+
+    async def never(_key):
+        await asyncio.get_running_loop().create_future()
+
+    async def refresh():
+        value = await cache.aload("a", never)
+        await asyncio.sleep(0)
+        return value
+
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(refresh()) == "old"
+    clock.advance(1000)
+    join = in_threads(lambda: cache.load("a", lambda _key: "new"))
+    wait_until_joined(cache, "a", 0)
+    loop.close()
+    gc.collect()
+    assert join() == ["new"]
+
+
+def test_a_refresh_may_load_what_the_load_it_came_from_is_loading():
+    """It is nobody's wait: the load that noticed the old value does not wait for the refresh."""
+    clock = FakeClock()
+    cache = TTLCache(10, ttl=100, refresh_after=5, clock=clock)
+    cache["b"] = "old"
+    clock.advance(6)
+
+    async def load_b(_key):
+        return "new " + await cache.aload("a", load_a)
+
+    async def load_a(_key):
+        found = await cache.aload("b", load_b)
+        await asyncio.sleep(0.01)
+        return found
+
+    async def main():
+        assert await cache.aload("a", load_a) == "old"
+        await until(lambda: not cache._flights)
+
+    asyncio.run(asyncio.wait_for(main(), WAIT))
+    assert cache.statistics().load_failures == 0
+    assert cache["b"] == "new old"
+
+
+def test_an_aload_that_hits_takes_no_lock():
+    cache = TTLCache(10)
+    cache["a"] = 1
+    held = threading.Event()
+    done = threading.Event()
+
+    def hold():
+        with cache._lock:
+            held.set()
+            done.wait(WAIT)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(WAIT)
+    try:
+        join = in_threads(lambda: asyncio.run(cache.aload("a", str)))
+        assert join() == [1]
+    finally:
+        done.set()
+        thread.join(WAIT)

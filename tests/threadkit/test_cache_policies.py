@@ -108,3 +108,14 @@ def test_a_key_that_comes_back_soon_after_its_eviction_enters_the_main_queue():
     for key in range(1000, 1400):
         cache[key] = key
     assert 40 in cache  # a newcomer would have been gone after ten others
+
+
+def test_the_ghosts_of_s3fifo_shrink_with_the_cache():
+    cache = TTLCache(2000, policy="s3fifo")
+    for number in range(8000):
+        cache[number] = number
+    assert len(cache._evict_order._ghosts) > 1000
+    cache.resize(10)
+    for number in range(100):
+        cache[number] = number
+    assert len(cache._evict_order._ghosts) <= 10

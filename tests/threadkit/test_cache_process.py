@@ -16,7 +16,7 @@ import pytest
 
 from threadkit import TTLCache
 from threadkit._cache import _sweeper
-from threadkit.testing import FakeClock
+from threadkit.testing import FakeClock, explore
 
 WAIT = 30
 
@@ -315,3 +315,112 @@ def test_readings_of_a_clock_that_stands_still_have_an_order_and_keep_their_valu
     assert not second < 5.0
     assert sorted([third, second, first]) == [first, second, third]
     assert min(second, first) is first
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_child_can_wait_for_loads_although_the_graph_of_loads_was_locked_at_the_fork():
+    out = run_python(
+        """
+        import os, threading
+        from threadkit import TTLCache
+        from threadkit._cache import _flights
+        cache = TTLCache(10, 60)
+        held, done = threading.Event(), threading.Event()
+        def hold():
+            with _flights._graph:
+                held.set()
+                done.wait(20)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(20)
+        def child():
+            entered, opened = threading.Event(), threading.Event()
+            leader = threading.Thread(
+                target=lambda: cache.load("a", lambda key: (entered.set(), opened.wait(20)))
+            )
+            leader.start()
+            entered.wait(20)
+            threading.Timer(0.1, opened.set).start()
+            assert cache.load("a", str, timeout=20) == (None, True)
+        pid = os.fork()
+        if not pid:
+            import signal
+            signal.alarm(10)
+            code = 1
+            try:
+                child()
+                code = 0
+            finally:
+                os._exit(code)
+        print(os.waitpid(pid, 0)[1])
+        done.set()
+        holder.join()
+        """
+    )
+    assert out.split() == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_an_entry_that_was_half_removed_at_the_fork_is_gone_in_the_child():
+    out = run_python(
+        """
+        import os
+        from threadkit import TTLCache
+        cache = TTLCache(10, 60)
+        cache["a"] = cache["b"] = 1
+        cache._entries["a"].kill()  # a thread of the parent was about to take the key out
+        pid = os.fork()
+        if not pid:
+            cache["a"] = 2
+            os._exit(0 if dict(cache) == {"a": 2, "b": 1} else 1)
+        print(os.waitpid(pid, 0)[1])
+        """
+    )
+    assert out.split() == ["0"]
+
+
+def test_a_short_lived_entry_is_swept_in_time_although_a_later_sweep_was_planned():
+    def scenario(sim):
+        heard = []
+        cache = TTLCache(
+            10, 3600, sweep_interval=0.5, runtime=sim, on_remove=lambda *event: heard.append(event)
+        )
+        cache["hour"] = 1
+        cache.put("short", 2, ttl=5)
+        cache.put("shorter", 3, ttl=2)
+        sim.sleep(3)
+        assert heard == [("shorter", 3, "expired")]
+        sim.sleep(3)
+        assert heard[1:] == [("short", 2, "expired")]
+        sim.sleep(3600)
+        assert heard[2:] == [("hour", 1, "expired")]
+        assert not cache._entries
+
+    explore(scenario, 20)
+
+
+def test_sweeps_that_were_overtaken_by_earlier_ones_end():
+    calls = []
+
+    def scenario(sim):
+        sweep = TTLCache._sweep
+
+        class Counted(TTLCache):
+            __slots__ = ()
+
+            def _sweep(self):
+                calls.append(sim.monotonic())
+                return sweep(self)
+
+        cache = Counted(100, 3600, sweep_interval=1, runtime=sim)
+        for ttl in range(100, 10, -10):
+            cache.put(ttl, ttl, ttl=ttl)
+        sim.sleep(200)
+        cache["again"] = 1
+        before = len(calls)
+        sim.sleep(10_000)
+        assert len(calls) - before <= 4
+        assert not cache._entries
+
+    explore(scenario, 1)
+    assert len(calls) < 40

@@ -369,3 +369,110 @@ def test_an_eq_that_raises_leaves_the_cache_usable():
     assert not cache._flights
     cache.clear()
     check(cache)
+
+
+@pytest.mark.parametrize("operation", ["get", "put", "load", "peek", "touch", "setdefault", "pop"])
+def test_a_finalizer_that_removes_the_key_at_every_line_of_an_operation_on_it(operation):
+    """What is found may be gone at the next line: the operation begins anew, it does not fail."""
+    from threadkit._cache import _loading, _store, _ttl
+
+    files = {module.__file__ for module in (_loading, _store, _ttl)}
+    calls = {
+        "get": lambda cache: cache.get("k", "gone"),
+        "put": lambda cache: cache.put("k", "put"),
+        "load": lambda cache: cache.load("k", lambda _key: "loaded"),
+        "peek": lambda cache: cache.peek("k", "gone"),
+        "touch": lambda cache: cache.touch("k"),
+        "setdefault": lambda cache: cache.setdefault("k", "default"),
+        "pop": lambda cache: cache.pop("k", "gone"),
+    }
+
+    def interrupted_at(line):
+        """The result when the key goes before the `line`-th line; None once there are no more."""
+        now = [0.0]
+        cache = TTLCache(10, 100, idle=5, clock=lambda: now[0])
+        cache["k"] = "value"
+        now[0] = 3.0
+        cache.get("k")
+        now[0] = 6.0  # past `fresh_until`, but not idle for so long
+        seen = []
+
+        def trace(frame, event, _argument):
+            if frame.f_code.co_filename not in files:
+                return None
+            if event == "line":
+                seen.append(1)
+                if len(seen) == line:
+                    cache.pop("k", None)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            result = calls[operation](cache)
+        finally:
+            sys.settrace(before)
+        check(cache)
+        return result if len(seen) >= line else "no more lines"
+
+    results = []
+    while "no more lines" not in results:
+        results.append(interrupted_at(len(results) + 1))
+    assert len(results) > 4
+    possible = {"value", "gone", "loaded", "default", None, True, False, "no more lines"}
+    assert set(results) <= possible
+
+
+def test_clear_inside_a_locked_frame_tells_the_listener_after_the_lock_is_free():
+    """`__eq__` runs under the lock and clears: the listener waits until the lock is released."""
+    free = []
+
+    def heard(_key, _value, _cause):
+        thread = threading.Thread(target=lambda: (cache.statistics(), free.append(1)))
+        thread.start()
+        thread.join(WAIT)
+        assert not thread.is_alive()
+
+    class Key:
+        def __hash__(self):
+            return 1
+
+        def __eq__(self, other):
+            if armed:
+                armed.clear()
+                cache.clear()
+            return self is other
+
+    armed = []
+    cache = TTLCache(10, on_remove=heard)
+
+    def scenario():
+        cache[Key()] = "old"
+        armed.append(1)
+        cache[Key()] = "new"
+
+    within_time(scenario)
+    assert free == [1]
+    assert cache.statistics().cleared == 1
+
+
+def test_a_key_whose_hash_fails_later_does_not_kill_its_entry_when_it_is_evicted():
+    class Key:
+        is_bad = False
+
+        def __hash__(self):
+            if self.is_bad:
+                raise RuntimeError("hash")
+            return 1
+
+    cache = TTLCache(2, 60)
+    key = Key()
+    cache[key] = "value"
+    cache["b"] = cache["b"] = 1
+    key.is_bad = True
+    with pytest.raises(RuntimeError, match="hash"):
+        cache["c"] = 1
+    key.is_bad = False
+    assert cache.peek(key) == "value"
+    cache["d"] = cache["e"] = 1
+    check(cache)

@@ -329,6 +329,20 @@ def test_the_sweeper_expires_what_nobody_reads_while_others_write():
     explore(scenario, SEEDS, preempt=["threadkit._cache._sweeper", "threadkit._cache._store"])
 
 
+def puts_during_a_load(sim, cache):
+    """A put of a key that is loading, which is evicted before the load lands."""
+    race(
+        sim,
+        lambda: cache.load("a", lambda _key: sim.sleep(1) or "loaded"),
+        lambda: (sim.sleep(0.5), cache.put("a", "put"), cache.put("b", 1), cache.put("c", 1)),
+    )
+    assert cache.get("a", "put") == "put"
+
+
+def test_a_put_during_a_load_wins_even_if_it_was_evicted_before_the_load_lands():
+    explore(lambda sim: puts_during_a_load(sim, make(sim, 2)), SEEDS, preempt=CODE)
+
+
 def test_the_harness_sees_a_cache_whose_put_looks_for_flights_only_once():
     """A check that cannot fail is worth nothing: with the second look taken out, a seed fails."""
 
@@ -339,14 +353,124 @@ def test_the_harness_sees_a_cache_whose_put_looks_for_flights_only_once():
             return False
 
     def scenario(sim):
-        cache = make(sim)
+        cache = make(sim, 2)
         cache._flights = Blind()
-        race(
-            sim,
-            lambda: cache.load("a", lambda _key: sim.sleep(1) or "loaded"),
-            lambda: (sim.sleep(0.5), cache.put("a", "put")),
-        )
-        assert cache["a"] == "put"
+        puts_during_a_load(sim, cache)
 
     with pytest.raises(ScheduleFailed):
         explore(scenario, SEEDS, preempt=CODE)
+
+
+def test_a_load_that_lands_never_overwrites_a_put_that_came_after_it_began():
+    def scenario(sim):
+        cache = make(sim)
+        race(
+            sim,
+            lambda: cache.load("a", lambda _key: "loaded"),
+            lambda: cache.put("a", "put"),
+        )
+        began_after = cache.statistics().loads == 0 or cache["a"] == "put"
+        assert began_after
+
+    explore(scenario, 6 * SEEDS, preempt=CODE)
+
+
+def test_setdefault_returns_what_is_kept():
+    def scenario(sim):
+        cache = make(sim)
+        given, _ = race(sim, lambda: cache.setdefault("a", 1), lambda: cache.put("a", 2))
+        assert given in {1, 2}
+        assert cache["a"] == 2  # the put is first and kept, or comes second and overwrites
+
+    explore(scenario, 4 * SEEDS, preempt=CODE)
+
+
+def test_pop_returns_each_value_that_is_put_once_and_loses_none():
+    def scenario(sim):
+        cache = make(sim)
+        cache["a"] = 0
+        popped, _ = race(
+            sim, lambda: cache.pop("a"), lambda: (cache.put("a", 1), cache.put("a", 2))
+        )
+        left = cache.peek("a")
+        numbers = cache.statistics()
+        assert popped in {0, 1, 2}  # there was a value at every moment
+        assert left == (None if popped == 2 else 2)  # neither lost nor popped and still there
+        assert numbers.replaced + numbers.deleted + (left is not None) == 3 + 1  # "warm" was one
+
+    explore(scenario, 4 * SEEDS, preempt=CODE)
+
+
+def test_a_value_never_lives_by_the_deadline_of_another():
+    """A put without the lock meets one with a ttl of its own: the two do not mix."""
+
+    def scenario(sim):
+        cache = make(sim, ttl=100)
+        cache["a"] = 0
+        race(sim, lambda: cache.put("a", "long"), lambda: cache.put("a", "short", ttl=5))
+        sim.advance(10)
+        assert cache.get("a") in {None, "long"}
+        assert (cache.peek("a") == "long") == ("a" in cache)
+
+    explore(scenario, 4 * SEEDS, preempt=CODE)
+
+
+def test_a_put_against_clear_is_swept_and_counted_all_the_same():
+    def scenario(sim):
+        cache = make(sim)
+        race(sim, lambda: cache.put("a", 1), cache.clear)
+        sim.advance(11)
+        assert len(cache) == 0
+        assert list(cache) == []
+
+    explore(scenario, 2 * SEEDS, preempt=CODE)
+
+
+def test_a_put_while_a_sweep_looks_what_expires_next_is_expired_in_time():
+    def scenario(sim):
+        cache = make(sim)
+        cache.put("day", 1, ttl=86_400)
+        cache._earliest = 5.0  # as after something that was to expire then
+        race(sim, lambda: cache.put("a", 1), cache._sweep)
+        sim.advance(11)
+        assert len(cache) == 1
+        assert list(cache) == ["day"]
+
+    explore(scenario, 2 * SEEDS, preempt=CODE)
+
+
+def test_items_and_values_never_meet_a_key_that_is_gone():
+    def scenario(sim):
+        cache = make(sim)
+        cache["a"], cache["b"] = 1, 2
+        results = race(
+            sim,
+            lambda: list(cache.items()),
+            lambda: list(cache.values()),
+            lambda: cache.pop("b"),
+            cache.clear,
+        )
+        assert results[0] in ([("a", 1), ("b", 2)], [("a", 1)], [("b", 2)], [])
+        assert results[1] in ([1, 2], [1], [2], [])
+        assert cache.statistics().hits == 0
+
+    explore(scenario, SEEDS, preempt=CODE)
+
+
+def test_invalidate_if_spares_a_value_put_after_it_looked():
+    def scenario(sim):
+        cache = make(sim)
+        cache["a"] = "stale"
+
+        def is_stale(_key, value):
+            sim.sleep(1)
+            return value == "stale"
+
+        race(
+            sim,
+            lambda: cache.invalidate_if(is_stale),
+            lambda: (sim.sleep(0.5), cache.put("a", "fresh")),
+        )
+        assert cache["a"] == "fresh"
+
+    explore(scenario, SEEDS, preempt=CODE)

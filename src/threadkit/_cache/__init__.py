@@ -3,6 +3,7 @@
 * `_ttl`: the mapping people see.
 * `_loading`: single flight, bulk loads, refresh ahead; `_flights` knows who waits for whom.
 * `_store`: entries, expiry, eviction, removals; `_entry` is what is kept for a key.
+* `_announcer`, `_views`: telling who listens; what `items()` and `values()` return.
 * `_lru`, `_s3fifo`: who is evicted next.
 * `_decorator`: `cached`.
 * `_files`, `_tiered`: bytes on disk, and a memory cache before them.

@@ -11,7 +11,7 @@ from cachetools.keys import hashkey, methodkey
 from typing_extensions import ParamSpec
 
 from threadkit._cache._arguments import a_callable
-from threadkit._cache._loading import NOTHING
+from threadkit._cache._entry import NOTHING
 from threadkit._cache._ttl import TTLCache
 
 __all__ = ["cached"]

@@ -1,14 +1,17 @@
-"""What a cache keeps for one key, and the two marks every part of the cache reads.
+"""What a cache keeps for one key, and the marks every part of the cache reads.
 
-An entry is written under the cache's lock and read without it, so the order of writes matters:
+Entries are read without a lock, and in a plain cache overwritten and evicted without one too. What
+must happen at once is a method here, written so that nothing can come between: with a GIL the
+interpreter switches threads only at calls and at jumps, and these methods check first and then
+only load and store. Without a GIL they would need a lock.
 
-* A writer that replaces a value writes `value` first and `fresh_until` last. A reader looks at
-  `fresh_until` first and takes `value` last. So a reader never gets the old value by the new
-  deadline; it may get the new value by the old deadline, which is a hit a moment early.
-* A dead entry (removed from the cache) loses its `value` slot, so that a value is freed at once
-  even while a queue of the eviction policy still holds the entry. A reader that already passed
-  the deadline then meets an AttributeError and starts again. Dead entries never come back to
-  life: a key that returns gets a new entry.
+* A value comes and goes together with its deadline (`renew`, `take`), so that nobody is served one
+  value by the deadline of another.
+* Whoever takes the value has removed the entry, and there can be only one: `take` answers NOTHING
+  to all others. Only then does the key leave the dict. A dead entry that is still in the dict is a
+  miss to readers; writers wait for the lock.
+* Dead entries never come back to life: a key that returns gets a new entry. A reader that already
+  passed the deadline finds no value, and starts again.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["DEAD", "NEVER", "Entry", "FullEntry", "Limits"]
+__all__ = ["DEAD", "NEVER", "NOTHING", "Entry", "FullEntry", "Limits"]
 
 Limits = tuple[float, "float | None"]
 """The ttl and the idle time of an entry, in seconds."""
 
 DEAD = -math.inf  # the `fresh_until` of an entry that was removed
 NEVER = math.inf  # the deadline of an entry that does not expire
+NOTHING: Any = object()  # where there is no value, and None would be one
 
 
 class Entry:
@@ -60,9 +64,56 @@ class Entry:
 
     def deadline(self) -> float:
         """The moment it expires unless it is read or written before."""
-        if self.idle is None:
+        idle = self.idle
+        if idle is None or self.fresh_until is DEAD:
             return self.fresh_until
-        return min(self.expires_at, self.touched_at + self.idle)
+        return min(self.expires_at, self.touched_at + idle)
+
+    def renew(
+        self, value: Any, now: float, until: float, idle: float | None, expires_at: float
+    ) -> Any:
+        """Overwrite the value of a live entry. Returns the old one, or NOTHING if it is dead."""
+        try:
+            old = self.value
+        except AttributeError:
+            return NOTHING
+        self.value = value
+        self.touched_at = now
+        self.idle = idle
+        self.expires_at = expires_at
+        self.fresh_until = until
+        return old
+
+    def take(self, seen: float) -> Any:
+        """Kill the entry and return its value; NOTHING if `fresh_until` is not `seen` any more."""
+        if self.fresh_until is seen and seen is not DEAD:
+            value = self.value
+            del self.value
+            self.fresh_until = DEAD
+            return value
+        return NOTHING
+
+    def kill(self) -> Any:
+        """`take`, whatever `fresh_until` is; NOTHING only if it is dead."""
+        try:
+            value = self.value
+        except AttributeError:
+            return NOTHING
+        del self.value
+        self.fresh_until = DEAD
+        return value
+
+    def rearm(self, seen: float, until: float) -> bool:
+        """Move `fresh_until`. False if it is not `seen` any more, or the entry is dead."""
+        if self.fresh_until is seen and seen is not DEAD:
+            self.fresh_until = until
+            return True
+        return False
+
+    def revive(self, value: Any, until: float) -> None:
+        """Undo `take`, for an entry whose key cannot be found in the dict (it raises)."""
+        self.value = value
+        self.fresh_until = until
 
 
 class FullEntry(Entry):

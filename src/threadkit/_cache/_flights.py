@@ -7,17 +7,20 @@ into pools that copy the context. A wait that would close a circle raises `LoadC
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from threadkit._cache._entry import Entry
 from threadkit._errors import LoadCycle
 from threadkit._failures import Failure
 from threadkit._runtime import Event, Runtime
 
-__all__ = ["Flight", "inside", "waiting_for"]
+__all__ = ["Flight", "inside", "leave_all", "waiting_for"]
 
 _inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
     "threadkit_cache_loads", default=()
@@ -40,35 +43,53 @@ class Flight:
         failure: What the loader raised, or None.
         wanted: False once a clear, delete or put made the outcome outdated: it still goes to
             those who wait, but not into the cache.
-        thread: The thread whose event loop runs the loader; None for a loader that runs in a
-            thread of its own.
+        refreshes: The entry whose value it is to replace, for a refresh ahead.
         waits_for: Flights this one cannot land without.
     """
 
     __slots__ = (
         "_callbacks",
         "_event",
+        "_loop",
+        "_thread",
         "abandoned",
         "failure",
         "key",
         "landed",
-        "thread",
+        "refreshes",
         "value",
         "waits_for",
         "wanted",
     )
 
-    def __init__(self, key: Any, thread: int | None = None) -> None:
+    def __init__(
+        self,
+        key: Any,
+        loop: asyncio.AbstractEventLoop | None = None,
+        thread: int | None = None,
+        *,
+        refreshes: Entry | None = None,
+    ) -> None:
         self.key = key
+        self.refreshes = refreshes
+        self._loop = loop  # runs the loader; None for a loader that runs in a thread of its own
+        self._thread = thread  # of the loop
         self.landed = False
         self.abandoned = False
         self.value: Any = None
         self.failure: Failure | None = None
         self.wanted = True
-        self.thread = thread
         self.waits_for: set[Flight] = set()
         self._event: Event | None = None
         self._callbacks: list[Callable[[], object]] = []
+
+    def is_lost(self) -> bool:
+        """Whether its loader can never end: its event loop was closed."""
+        return self._loop is not None and self._loop.is_closed()
+
+    def needs_the_loop_of(self, thread: int) -> bool:
+        """Whether its loader runs on the event loop of `thread`, which must not block then."""
+        return self._loop is not None and self._thread == thread and not self.landed
 
     def join_locked(self, runtime: Runtime) -> None:
         """Make what a thread waits on, before the flight can land."""
@@ -97,6 +118,11 @@ class Flight:
         return self.value
 
 
+def leave_all() -> None:
+    """Begin a run of its own: who started us does not wait for us."""
+    _inside.set(())
+
+
 class inside:  # noqa: N801 - used as a function; a generator would cost a load a microsecond
     """A context in which a loader runs: what the body waits for, `flights` wait for."""
 
@@ -109,7 +135,8 @@ class inside:  # noqa: N801 - used as a function; a generator would cost a load 
         self._token = _inside.set(_inside.get() + self._flights)
 
     def __exit__(self, *exc_info: object) -> None:
-        _inside.reset(self._token)
+        with suppress(ValueError):  # the collector ends a coroutine in whatever context it runs
+            _inside.reset(self._token)
 
 
 @contextmanager
@@ -149,3 +176,13 @@ def _path(start: Flight, goals: set[Flight]) -> list[Flight] | None:
             seen.add(step)
             paths.append([*path, step])
     return None
+
+
+def _after_fork_in_child() -> None:
+    """A thread of the parent may have held the lock."""
+    global _graph  # noqa: PLW0603 - a lock cannot be released by a thread that is not its owner
+    _graph = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -11,21 +11,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
 from threadkit._cache._arguments import a_callable, a_mapping, seconds
-from threadkit._cache._entry import Entry
-from threadkit._cache._flights import Flight, inside, waiting_for
+from threadkit._cache._entry import NOTHING, Entry, FullEntry
+from threadkit._cache._flights import Flight, inside, leave_all, waiting_for
 from threadkit._cache._store import Store
 from threadkit._errors import LoadCycle, LoadTimeout
 from threadkit._failures import Failure
 
-__all__ = ["NOTHING", "Loading"]
+__all__ = ["Loading"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-NOTHING: Any = object()
 ERRORS_KEPT = 1024  # remembered errors at most; the oldest go first
 
-_reloads: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+AGES = 1e9  # seconds: longer than any loop runs
 
 _log = logging.getLogger("threadkit.cache")
 
@@ -94,8 +93,7 @@ class Loading(Store[K, V]):
         entry = self._entries.get(key)
         if entry is None:
             return NOTHING
-        clock = self._clock
-        now = clock()
+        now = self._clock(*())
         if entry.fresh_until > now and (
             self._refresh_after is None or now - entry.written_at < self._refresh_after
         ):
@@ -127,16 +125,17 @@ class Loading(Store[K, V]):
         """The value of `key`, from `read(key)` if it is not here; waits for nobody's load."""
         with self._held():
             now = self._clock()
-            entry = self._find_locked(key, now)
-            if entry is not None:
-                return self._hit_locked(entry, now)
+            found = self._read_locked(key, now)
+            if found is not None:
+                self._hit_locked(found[0], now)
+                return found[1]
             self._misses += 1
             flight = Flight(key)
-            is_ours = self._flights.setdefault(key, flight) is flight
-            entry = self._find_locked(key, now) if is_ours else None
-            if entry is not None:  # a `put` without the lock was faster
+            is_ours = self._enter_flight_locked(flight) is flight
+            found = self._read_locked(key, now) if is_ours else None
+            if found is not None:  # a `put` without the lock was faster
                 self._arrive_locked(flight)
-                return cast("V", entry.value)
+                return found[1]
         if not is_ours:
             return read(key)  # whoever loads it keeps it
         try:
@@ -148,10 +147,9 @@ class Loading(Store[K, V]):
         finally:
             self._abandon([flight])
 
-    def _hit_locked(self, entry: Entry, now: float) -> V:
+    def _hit_locked(self, entry: Entry, now: float) -> None:
         entry.touched_at = now
         self._hits = self._hits.next
-        return cast("V", entry.value)
 
     async def aload(
         self,
@@ -164,10 +162,14 @@ class Loading(Store[K, V]):
 
         If the task that runs the loader is cancelled, one of those who wait runs its own.
         """
+        fresh = self._fresh(key)
+        if fresh is not NOTHING:
+            return cast("V", fresh)
         a_callable("loader", loader)
         patience = self._patience(timeout)
+        loop = asyncio.get_running_loop()
         while True:
-            value, flight, ours = self._board(key, self._get_ident())
+            value, flight, ours = self._board(key, loop)
             if flight is None:
                 return value
             if value is not NOTHING:
@@ -269,14 +271,15 @@ class Loading(Store[K, V]):
             for flight in flights:
                 if not flight.landed:
                     self._land_failed(flight, failure, started)
-            failure.reraise()
+            for flight in flights:  # some may have an old value to fall back on
+                result[flight.key] = flight.outcome()
         finally:
             self._abandon(flights)
 
     # -- boarding: under the lock, everybody finds the value or a flight ------------------------
 
     def _board(
-        self, key: K, loop_thread: int | None = None, *, refresh: bool = True
+        self, key: K, loop: asyncio.AbstractEventLoop | None = None, *, refresh: bool = True
     ) -> tuple[V, Flight | None, bool]:
         """Look `key` up for a load. Returns value, flight and whether the flight is ours.
 
@@ -286,34 +289,45 @@ class Loading(Store[K, V]):
         self._enter()
         try:
             now = self._clock()
-            entry = self._find_locked(key, now)
-            if entry is not None:
-                value = self._hit_locked(entry, now)
-                return value, self._refresh_locked(entry, now) if refresh else None, True
+            found = self._read_locked(key, now)
+            if found is not None:
+                entry, value = found
+                self._hit_locked(entry, now)
+                return value, self._refresh_locked(entry, now, loop) if refresh else None, True
             self._misses += 1
             self._raise_remembered_locked(key, now)
-            new = Flight(key, loop_thread)
-            flight = self._flights.setdefault(key, new)
+            new = Flight(key, loop, self._get_ident())
+            flight = self._enter_flight_locked(new)
             if flight is not new:
                 flight.join_locked(self._runtime)
                 return NOTHING, flight, False
-            entry = self._find_locked(key, now)
-            if entry is not None:  # a `put` without the lock was faster
+            found = self._read_locked(key, now)
+            if found is not None:  # a `put` without the lock was faster
                 self._arrive_locked(flight)
-                return cast("V", entry.value), None, True
+                return found[1], None, True
             return NOTHING, flight, True
         finally:
             self._leave()
 
-    def _refresh_locked(self, entry: Entry, now: float) -> Flight | None:
+    def _enter_flight_locked(self, new: Flight) -> Flight:
+        """The flight of the key: `new`, unless one is under way."""
+        while True:
+            flight = self._flights.setdefault(new.key, new)
+            if flight is new or not flight.is_lost():
+                return flight
+            self._land_nothing_locked(flight)
+
+    def _refresh_locked(
+        self, entry: Entry, now: float, loop: asyncio.AbstractEventLoop | None
+    ) -> Flight | None:
         """A flight to reload a value past `refresh_after`, unless one is under way."""
         if self._refresh_after is None:
             return None
         since = max(entry.written_at, getattr(entry, "tried_at", entry.written_at))
         if now - since < self._refresh_after:
             return None
-        flight = Flight(entry.key)
-        return flight if self._flights.setdefault(entry.key, flight) is flight else None
+        flight = Flight(entry.key, loop, self._get_ident(), refreshes=entry)
+        return flight if self._enter_flight_locked(flight) is flight else None
 
     def _raise_remembered_locked(self, key: K, now: float) -> None:
         if self._errors:
@@ -330,8 +344,10 @@ class Loading(Store[K, V]):
         self._errors.pop(key, None)
 
     def _outdate_all_locked(self) -> None:
-        for key in [*self._flights, *self._errors]:
-            self._outdate_locked(key)
+        flights, self._flights = self._flights, {}
+        for flight in list(flights.values()):
+            flight.wanted = False
+        self._errors = {}
 
     # -- flying: the loader, outside the lock ---------------------------------------------------
 
@@ -373,18 +389,22 @@ class Loading(Store[K, V]):
             _log.warning("%s: cannot refresh %r: %s", self.name, flight.key, exc)
 
     def _reload(self, flight: Flight, loader: Callable[[K], V]) -> None:
+        leave_all()
         try:
             self._fly(flight, loader)
         except Exception as exc:  # noqa: BLE001 - nobody waits; the old value is still served
             _log.warning("%s: refreshing %r failed: %r", self.name, flight.key, exc)
 
     def _reload_in_task(self, flight: Flight, loader: Callable[[K], Any]) -> None:
-        flight.thread = self._get_ident()
-        task = asyncio.get_running_loop().create_task(self._areload(flight, loader))
-        _reloads.add(task)
-        task.add_done_callback(_reloads.discard)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._areload(flight, loader))
+        # A loop holds its tasks weakly. A timer of the loop holds ours for as long as the loop
+        # is open; of a loop that was closed before the task ended, the collector ends the task.
+        holder = loop.call_later(AGES, task.cancel)
+        task.add_done_callback(lambda _task: holder.cancel())
 
     async def _areload(self, flight: Flight, loader: Callable[[K], Any]) -> None:
+        leave_all()
         try:
             await self._afly(flight, loader)
         except Exception as exc:  # noqa: BLE001 - nobody waits; the old value is still served
@@ -395,38 +415,46 @@ class Loading(Store[K, V]):
     def _land(self, flight: Flight, value: V, started: float) -> None:
         """Keep what was loaded, unless it is outdated, and hand it to all who wait."""
         weight = 1 if self._weigher is None else self._weigh(flight.key, value)
-        self._enter()
-        try:
+        with self._held():
             now = self._clock()
+            if self._arrive_locked(flight):
+                # What lives there now, and is not what we refresh, was put without the lock after
+                # the flight left the board: it is newer.
+                keep = flight.refreshes is None
+                self._store_locked(flight.key, value, self._limits, weight, now, keep=keep)
             self._loads += 1
             self._load_time += now - started
-            if self._arrive_locked(flight):
-                self._store_locked(flight.key, value, self._limits, weight, now)
             flight.value = value
             flight.landed = True
             flight.announce()
-        finally:
-            self._leave()
 
     def _land_failed(self, flight: Flight, failure: Failure, started: float) -> None:
-        """Serve what expired if that is allowed, else hand the error to all who wait."""
+        """Serve what is there if that is allowed, else hand the error to all who wait."""
         with self._held():
             now = self._clock()
             self._load_failures += 1
             self._load_time += now - started
-            wanted = self._arrive_locked(flight)
-            entry = self._entries.get(flight.key)
-            if entry is not None:
-                flight.value = entry.value
-                if self._refresh_after is not None:
+            flight.failure = failure
+            try:
+                self._fall_back_locked(flight, now, is_wanted=self._arrive_locked(flight))
+            finally:  # even if the hash of the key fails
+                flight.landed = True
+                flight.announce()
+
+    def _fall_back_locked(self, flight: Flight, now: float, *, is_wanted: bool) -> None:
+        """Of a load that failed, take what is there: a live value, or one within its grace."""
+        entry = self._entries.get(flight.key)
+        value = NOTHING if entry is None else getattr(entry, "value", NOTHING)
+        if entry is not None and value is not NOTHING:
+            deadline = entry.deadline()
+            if deadline > now or (is_wanted and deadline + self._grace > now):
+                flight.value, flight.failure = value, None
+                self._stale_served += deadline <= now
+                if isinstance(entry, FullEntry):
                     entry.tried_at = now  # the next refresh is due a `refresh_after` from now
-                self._stale_served += entry.deadline() <= now
-            else:
-                flight.failure = failure
-                if wanted and self._negative_ttl is not None:
-                    self._remember_locked(flight.key, failure, now + self._negative_ttl)
-            flight.landed = True
-            flight.announce()
+                return
+        if is_wanted and self._negative_ttl is not None and flight.failure is not None:
+            self._remember_locked(flight.key, flight.failure, now + self._negative_ttl)
 
     def _remember_locked(self, key: K, failure: Failure, until: float) -> None:
         self._errors.pop(key, None)
@@ -446,15 +474,20 @@ class Loading(Store[K, V]):
         for flight in flights:
             if not flight.landed:
                 with self._held():
-                    self._arrive_locked(flight)
-                    flight.abandoned = flight.landed = True
-                    flight.announce()
+                    self._land_nothing_locked(flight)
+
+    def _land_nothing_locked(self, flight: Flight) -> None:
+        try:
+            self._arrive_locked(flight)
+        finally:  # even if the hash of the key fails
+            flight.wanted = False
+            flight.abandoned = flight.landed = True
+            flight.announce()
 
     # -- waiting ------------------------------------------------------------------------------
 
     def _wait(self, flight: Flight, patience: Patience) -> None:
-        if flight.thread == self._get_ident() and not flight.landed:
-            # Its loader needs the event loop of this very thread, which we are about to block.
+        if flight.needs_the_loop_of(self._get_ident()):
             raise LoadCycle(component=self.name, keys=[flight.key, flight.key])
         with waiting_for(flight, self.name):
             if not flight.wait(self._remaining(patience)):

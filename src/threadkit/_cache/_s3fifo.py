@@ -119,8 +119,8 @@ class S3FifoOrder:
     def _remember(self, key: Hashable) -> None:
         ghosts = self._ghosts
         ghosts[key] = None
-        if len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
-            ghosts.popitem(last=False)
+        while len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
+            ghosts.popitem(last=False)  # more than one after a `resize` or a `clear`
 
     def _bury(self) -> None:
         """Drop the dead when they are the majority: linear, and paid for by as many removals."""

@@ -15,23 +15,22 @@ Eviction
     then the cache holds a surplus of at most `SURPLUS_RATIO`, which `len` and iteration settle
     before anybody sees it.
 Removal
-    One path: `_remove_locked` notes key, value and cause; the outermost `_leave` tells the
-    listener after the lock is released. Values are freed there too, since `__del__` may use the
-    cache, or wait for a thread that does.
+    One path: `_remove_locked` takes the value (see `_entry`), then the key out of the dict, and
+    notes key, value and cause; the outermost `_leave` has the announcer tell the listener after
+    the lock is released. Values are freed there too.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from threadkit._cache._announcer import CAUSES, Announcer
 from threadkit._cache._arguments import a_callable, a_capacity, seconds
 from threadkit._cache._clock import strict
-from threadkit._cache._entry import DEAD, NEVER, Entry, FullEntry, Limits
+from threadkit._cache._entry import DEAD, NEVER, NOTHING, Entry, FullEntry, Limits
 from threadkit._cache._lru import LruOrder
 from threadkit._cache._odometer import Odometer
 from threadkit._cache._s3fifo import S3FifoOrder
@@ -46,16 +45,12 @@ V = TypeVar("V")
 
 SURPLUS_RATIO = 1 / 64  # of maxsize, while a large cache is finding its eviction order
 SWEEP_SLICE = 256  # entries dropped while the lock is held once
-ANNOUNCE_LIMIT = 1000  # removals a listener may cause while it is told; the sweeper tells the rest
 SHORTEST_SWEEP, LONGEST_SWEEP = 1.0, 60.0  # seconds between sweeps when the user gave none
 SWEEP_RATIO = 0.25  # of the ttl, between those two
 
-CAUSES = tuple(RemovalCause)
 EXPIRED, EVICTED, REPLACED, DELETED, CLEARED, REJECTED = range(len(CAUSES))
 
 POLICIES = ("lru", "s3fifo")
-
-_log = logging.getLogger("threadkit.cache")
 
 
 def limits(ttl: float | None, idle: float | None) -> Limits:
@@ -71,7 +66,7 @@ class Store(Generic[K, V]):
 
     __slots__ = (
         "__weakref__",
-        "_announcers",
+        "_announcer",
         "_clock",
         "_counts",
         "_depth",
@@ -88,8 +83,6 @@ class Store(Generic[K, V]):
         "_is_plain",
         "_lifetime",
         "_limits",
-        "_listener",
-        "_listener_errors",
         "_lock",
         "_lru",
         "_maxsize",
@@ -100,10 +93,10 @@ class Store(Generic[K, V]):
         "_removed",
         "_replaced",
         "_runtime",
+        "_sweep_at",
         "_sweep_interval",
         "_sweep_todo",
         "_sweeper",
-        "_swept",
         "_tracker",
         "_weigher",
         "_weight",
@@ -131,7 +124,6 @@ class Store(Generic[K, V]):
         self._entry_class = Entry if plain and weigher is None and policy == "lru" else FullEntry
         self._set_limits(limits(ttl, idle))
         self._weigher = None if weigher is None else a_callable("weigher", weigher)
-        self._listener = None if on_remove is None else a_callable("on_remove", on_remove)
         if policy not in POLICIES:
             raise ValueError(f"policy must be one of {', '.join(POLICIES)}, not {policy!r}")
         self._sweep_interval = (
@@ -142,6 +134,8 @@ class Store(Generic[K, V]):
         self._runtime = runtime
         self._clock = strict(runtime.monotonic if clock is None else a_callable("clock", clock))
         self._get_ident = runtime.get_ident
+        self._sweeper = sweeper_of(runtime)
+        self._announcer = Announcer[K, V](on_remove, name, self._sweeper, runtime)
 
         # What readers, and puts of a plain cache, touch without the lock.
         self._entries: dict[K, Entry] = {}
@@ -163,13 +157,9 @@ class Store(Generic[K, V]):
         self._policy = policy
         self._begin_order()
         self._counts = [0] * len(CAUSES)
-        self._listener_errors = 0
         self._earliest = NEVER  # no live entry expires before
-        self._removed: deque[tuple[K, V, int]] = deque()  # not told to the listener yet
-        self._announcers: set[int] = set()  # threads that are telling
-
-        self._sweeper = sweeper_of(runtime)
-        self._swept = False  # whether a sweep is to come
+        self._removed = self._announcer.removed  # not told to the listener yet
+        self._sweep_at = NEVER  # on the runtime's clock: when the next sweep is to come
         self._sweep_todo: list[Entry] = []  # the sweeper's alone
         mend_after_fork(self)
 
@@ -190,7 +180,7 @@ class Store(Generic[K, V]):
         outermost = not self._depth
         self._lock.release()
         if outermost and self._removed:
-            self._announce()
+            self._announcer.announce()
 
     @contextmanager
     def _held(self) -> Generator[None]:
@@ -201,56 +191,29 @@ class Store(Generic[K, V]):
         finally:
             self._leave()
 
-    def _announce(self) -> None:
-        """Tell the listener what left, each removal once, whichever thread gets to it first.
-
-        A listener that removes entries itself finds them told by the loop that called it.
-        """
-        if self._listener is None:
-            self._removed.clear()  # frees the values
-            return
-        me = self._get_ident()
-        if me in self._announcers:
-            return
-        self._announcers.add(me)
-        try:
-            for _ in range(len(self._removed) + ANNOUNCE_LIMIT):
-                try:
-                    key, value, cause = self._removed.popleft()
-                except IndexError:
-                    return
-                self._tell(key, value, CAUSES[cause])
-        finally:
-            self._announcers.discard(me)
-        self._sweeper.schedule(self._announce, 0)
-
-    def _tell(self, key: K, value: V, cause: RemovalCause) -> None:
-        try:
-            self._listener(key, value, cause)  # type: ignore[misc]
-        except Exception:  # noqa: BLE001 - counted, logged, and none of the caller's business
-            self._listener_errors += 1
-            _log.exception("%s: on_remove raised for %r (%s)", self.name, key, cause)
-
     # -- reading ------------------------------------------------------------------------------
 
-    def _find_locked(self, key: K, now: float) -> Entry | None:
-        """The live entry of `key`; one that expired is removed."""
-        entry = self._entries.get(key)
-        if entry is None or entry.fresh_until > now or self._rearm_locked(entry, now):
-            return entry
-        return None
+    def _read_locked(self, key: K, now: float) -> tuple[Entry, V] | None:
+        """The live entry of `key` and its value; one that expired is removed."""
+        while True:
+            entry = self._entries.get(key)
+            if entry is None or not (entry.fresh_until > now or self._rearm_locked(entry, now)):
+                return None
+            try:
+                return entry, entry.value
+            except AttributeError:  # a finalizer removed it just now: look again
+                continue
 
     def _rearm_locked(self, entry: Entry, now: float) -> bool:
         """Settle an entry whose `fresh_until` has passed: True if it lives on."""
-        if entry.fresh_until == DEAD:
-            return False
-        deadline = entry.deadline()
-        if deadline > now:
-            entry.fresh_until = deadline
-            return True
-        if deadline + self._grace <= now:
-            self._remove_locked(entry, EXPIRED, now)
-        return False
+        seen = entry.fresh_until
+        if seen is not DEAD:
+            deadline = entry.deadline()
+            if deadline > now:
+                entry.rearm(seen, deadline)
+            elif deadline + self._grace <= now:
+                self._remove_locked(entry, EXPIRED, now)
+        return entry.fresh_until > now
 
     # -- writing ------------------------------------------------------------------------------
 
@@ -263,27 +226,48 @@ class Store(Generic[K, V]):
             raise ValueError(f"weigher must return a finite weight >= 0, not {weight!r}")
         return weight
 
-    def _store_locked(self, key: K, value: V, limits: Limits, weight: float, now: float) -> None:
-        """Write an entry, whatever is there."""
+    def _store_locked(
+        self, key: K, value: V, limits: Limits, weight: float, now: float, *, keep: bool = False
+    ) -> Any:
+        """Write an entry over whatever is there; with `keep`, unless a live one is there.
+
+        Returns:
+            The live value that was kept, or NOTHING.
+        """
         while True:
-            if self._clear_place_locked(key, value, limits, weight, now):
-                return
-            self._make_room_locked(weight, now)
-            entry = self._entry_class()
-            entry.value = value
-            entry.key = key
-            self._date(entry, limits, now)
-            if isinstance(entry, FullEntry):
-                entry.weight = weight
-                if self._tracker is not None:
-                    self._tracker.admit(entry)
-            if self._add_locked(entry, weight):
-                return
+            found = self._read_locked(key, now)
+            if found is not None and keep:
+                return found[1]
+            if weight > self._maxsize:
+                self._reject_locked(key, value, now)
+                return NOTHING
+            if found is not None:
+                done = self._overwrite_locked(found[0], value, limits, weight, now)
+            else:
+                self._drop_stale_locked(key, now)
+                self._make_room_locked(weight, now)
+                done = self._add_locked(self._new_entry(key, value, limits, weight, now), weight)
+            if done:
+                return NOTHING
+
+    def _new_entry(self, key: K, value: V, limits: Limits, weight: float, now: float) -> Entry:
+        entry = self._entry_class()
+        entry.value = value
+        entry.key = key
+        entry.touched_at = now
+        entry.idle = limits[1]
+        entry.expires_at, entry.fresh_until = self._deadlines(limits, now)
+        if isinstance(entry, FullEntry):
+            entry.written_at = now
+            entry.weight = weight
+            if self._tracker is not None:
+                self._tracker.admit(entry)
+        return entry
 
     def _add_locked(self, entry: Entry, weight: float) -> bool:
         """Put a new entry into the dict. False if a re-entrant call got in between: start again.
 
-        An entry belongs to whom `setdefault` or `pop` gave it; that one accounts for it.
+        An entry belongs to whom `setdefault` gave it, until somebody takes its value.
         """
         entries, tracker = self._entries, self._tracker
         if self._weigher is not None:
@@ -291,7 +275,7 @@ class Store(Generic[K, V]):
         is_in = entries.setdefault(entry.key, entry) is entry
         if is_in and entries is not self._entries:
             # Cleared meanwhile: with our entry, which then is done with, or before it came.
-            if entries.pop(entry.key, None) is not entry:
+            if entry.kill() is NOTHING:
                 return True
             is_in = False
         if not is_in and self._weigher is not None:
@@ -300,70 +284,73 @@ class Store(Generic[K, V]):
             tracker.added(entry)
         return is_in
 
-    def _clear_place_locked(
-        self, key: K, value: V, limits: Limits, weight: float, now: float
-    ) -> bool:
-        """Deal with what is in the way of a new entry. True if nothing is left to be written."""
-        while key in self._entries or weight > self._maxsize:
-            entry = self._find_locked(key, now)
-            if weight > self._maxsize:
-                self._reject_locked(key, value, entry, now)
-                return True
-            if entry is not None:
-                if self._overwrite_locked(entry, value, limits, weight, now):
-                    return True
-                continue
-            stale = self._entries.get(key)
-            if stale is not None:  # it expired, and was kept for `stale_if_error`
-                self._remove_locked(stale, EXPIRED, now)
-        return False
+    def _redate_locked(self, entry: Entry, ttl: float, now: float) -> bool:
+        """Give an entry new deadlines, as if just read. False if it was removed or written to."""
+        seen = entry.fresh_until
+        limits = (ttl, entry.idle)
+        expires_at, until = self._deadlines(limits, now)
+        if not entry.rearm(seen, until):
+            return False
+        entry.expires_at = expires_at
+        entry.touched_at = now
+        return True
 
-    def _reject_locked(self, key: K, value: V, entry: Entry | None, now: float) -> None:
+    def _drop_stale_locked(self, key: K, now: float) -> None:
+        """Clear the place of an entry that expired and was kept, or that somebody just took."""
+        stale = self._entries.get(key)
+        if stale is None:
+            return
+        if stale.fresh_until is DEAD:
+            self._unlink_locked(stale)
+        else:
+            self._remove_locked(stale, EXPIRED, now)  # but not if it was put just now
+
+    def _reject_locked(self, key: K, value: V, now: float) -> None:
         """Refuse a value heavier than the cache; the value it was to replace is outdated."""
+        entry = self._entries.get(key)
         if entry is not None:
             self._remove_locked(entry, REPLACED, now)
         self._counts[REJECTED] += 1
         self._removed.append((key, value, REJECTED))
 
-    def _date(self, entry: Entry, limits: Limits, now: float) -> None:
-        """Set the times of an entry, `fresh_until` last."""
-        ttl, entry.idle = limits
-        entry.touched_at = now
-        if isinstance(entry, FullEntry):
-            entry.written_at = now
-        deadline = entry.expires_at = now + ttl
-        if entry.idle is not None and entry.idle < ttl:
-            deadline = now + entry.idle
-        if deadline < self._earliest:
-            self._expect(deadline, now)
-        entry.fresh_until = deadline
+    def _deadlines(self, limits: Limits, now: float) -> tuple[float, float]:
+        """When an entry written now expires at last, and until when it is fresh."""
+        ttl, idle = limits
+        expires_at = until = now + ttl
+        if idle is not None and idle < ttl:
+            until = now + idle
+        if until < self._earliest:
+            self._expect(until, now)
+        return expires_at, until
 
     def _expect(self, deadline: float, now: float) -> None:
         """Something expires earlier than all before it."""
         self._earliest = deadline
-        if not self._swept:
-            self._schedule_sweep(deadline - now)
+        self._schedule_sweep(deadline - now)
 
     def _overwrite_locked(
         self, entry: Entry, value: V, limits: Limits, weight: float, now: float
     ) -> bool:
         """Give a live entry a new value. False if it died meanwhile, by a re-entrant call."""
-        old = entry.value
-        entry.value = value
-        self._date(entry, limits, now)
-        entries = self._entries
-        if entries.get(entry.key) is not entry or entries is not self._entries:
+        expires_at, until = self._deadlines(limits, now)
+        old = entry.renew(value, now, until, limits[1], expires_at)
+        if old is NOTHING:
             return False
         self._counts[REPLACED] += 1
         self._removed.append((entry.key, old, REPLACED))
-        if self._weigher is not None and weight != entry.weight:
-            change = weight - entry.weight
-            entry.weight = weight
-            self._weight += change
-            if self._tracker is not None:
-                self._tracker.reweighed(entry, change)
-            self._make_room_locked(0, now, spare=entry)
+        if isinstance(entry, FullEntry):
+            entry.written_at = now
+            if weight != entry.weight:
+                self._reweigh_locked(entry, weight, now)
         return True
+
+    def _reweigh_locked(self, entry: Entry, weight: float, now: float) -> None:
+        change = weight - entry.weight
+        entry.weight = weight
+        self._weight += change
+        if self._tracker is not None:
+            self._tracker.reweighed(entry, change)
+        self._make_room_locked(0, now, spare=entry)
 
     # -- making room --------------------------------------------------------------------------
 
@@ -388,12 +375,12 @@ class Store(Generic[K, V]):
         spare: Entry | None = None,
     ) -> None:
         """Evict until `weight` more fits, or until the order needs more time to say who goes."""
+        self._in_debt = True  # and stays so if a key of a victim raises
         while self._entries and self._total() + weight > self._maxsize:
             victim = self._evict_order.victim(spare)
             if victim is not None:
                 self._remove_locked(victim, EVICTED, now)
             elif self._total() + weight <= self._maxsize * (1 + surplus):
-                self._in_debt = True
                 return
         self._in_debt = False
 
@@ -405,58 +392,79 @@ class Store(Generic[K, V]):
 
     # -- removing -----------------------------------------------------------------------------
 
-    def _remove_locked(self, entry: Entry, cause: int, now: float) -> bool:
-        """Take `entry` out and note why: the one way out of the cache. False if it was out.
+    def _remove_locked(self, entry: Entry, cause: int, now: float, only: Any = NOTHING) -> Any:
+        """Take `entry` out and note why: the one way out of the cache.
 
-        An entry that was past its deadline is said to have expired, whoever removes it.
+        An entry that was past its deadline is said to have expired, whoever removes it; and one
+        that is not does not go with the cause `EXPIRED`.
+
+        Returns:
+            The value; NOTHING if somebody else took it, or wrote to it just now, or if it is not
+            the value `only`.
         """
-        key, tracker = entry.key, self._tracker
-        found = self._entries.pop(key, None)
-        if found is not entry:
-            if found is not None:  # the key was put again: that is another entry
-                self._put_back_locked(found)
-            return False
-        if entry.fresh_until <= now and entry.deadline() <= now:
+        seen = entry.fresh_until
+        if seen <= now and entry.deadline() <= now:
             cause = EXPIRED
-        value = entry.value
-        entry.fresh_until = DEAD
-        del entry.value
+        elif cause == EXPIRED:
+            return NOTHING
+        if only is not NOTHING and getattr(entry, "value", NOTHING) is not only:
+            return NOTHING
+        value = entry.take(seen)
+        if value is NOTHING:
+            return NOTHING
+        try:
+            self._unlink_locked(entry)
+        except BaseException:
+            entry.revive(value, seen)
+            raise
         if self._weigher is not None:
             self._weight -= entry.weight
         self._counts[cause] += 1
-        self._removed.append((key, value, cause))
-        if tracker is not None:
-            tracker.removed(entry)
-        return True
+        self._removed.append((entry.key, value, cause))
+        if self._tracker is not None:
+            self._tracker.removed(entry)
+        return value
+
+    def _unlink_locked(self, entry: Entry) -> None:
+        """Take a dead entry's key out of the dict, unless another entry has it already."""
+        found = self._entries.pop(entry.key, None)
+        if found is not None and found is not entry:
+            self._put_back_locked(found)
 
     def _put_back_locked(self, entry: Entry) -> None:
         """Undo the removal of an entry that was not meant; if its key is taken, it is replaced."""
         if self._entries.setdefault(entry.key, entry) is not entry:
-            self._removed.append((entry.key, entry.value, REPLACED))
+            value = entry.kill()
+            if value is NOTHING:
+                return
+            self._removed.append((entry.key, value, REPLACED))
             self._counts[REPLACED] += 1
             if self._weigher is not None:
                 self._weight -= entry.weight
             if self._tracker is not None:
                 self._tracker.removed(entry)
 
-    def _clear_locked(self, now: float) -> list[tuple[K, V, int]]:
-        """Empty the cache at once. Returns what to tell, outside the lock."""
+    def _clear_locked(self, now: float) -> None:
+        """Empty the cache at once."""
+        # The deadline first: a put without the lock looks at it after it entered the dict.
+        self._earliest = NEVER
         old, self._entries = self._entries, {}
         self._begin_order()
-        self._earliest = NEVER
         told: list[tuple[K, V, int]] = []
         while old:
             try:
-                key, entry = old.popitem()  # what somebody else pops is not ours
+                _key, entry = old.popitem()  # what somebody else pops is not ours
             except KeyError:
                 break
+            cause = EXPIRED if entry.deadline() <= now else CLEARED
+            value = entry.kill()
+            if value is NOTHING:
+                continue
             if self._weigher is not None:
                 self._weight -= entry.weight
-            cause = EXPIRED if entry.deadline() <= now else CLEARED
             self._counts[cause] += 1
-            told.append((key, entry.value, cause))
-        told.reverse()
-        return told
+            told.append((entry.key, value, cause))
+        self._removed.extend(reversed(told))
 
     # -- expiring -----------------------------------------------------------------------------
 
@@ -465,6 +473,10 @@ class Store(Generic[K, V]):
         self._settle()
         return self._living(self._clock())
 
+    def _live_items(self) -> list[tuple[K, V]]:
+        found = [(entry.key, getattr(entry, "value", NOTHING)) for entry in self._live_entries()]
+        return [item for item in found if item[1] is not NOTHING]
+
     def _living(self, now: float) -> list[Entry]:
         with self._held():
             entries = list(self._entries.values())
@@ -472,16 +484,24 @@ class Store(Generic[K, V]):
 
     def _live_count(self) -> int:
         self._settle()
-        now = self._clock()
-        if now < self._earliest:
-            return len(self._entries)
+        with self._held():  # which keeps `_earliest` as it is
+            now = self._clock()
+            if now < self._earliest:
+                return len(self._entries)
         return len(self._living(now))
 
     def _schedule_sweep(self, lifetime: float) -> None:
+        """Have the cache swept when something of `lifetime` seconds is due.
+
+        An earlier sweep than the one to come is asked for only if it is worth it; the later one
+        is still called then, and finds that it is not the one to come.
+        """
         interval = self._interval(lifetime)
-        self._swept = interval == math.inf or self._sweeper.schedule(
-            self._sweep, lifetime + self._grace + interval
-        )
+        delay = lifetime + self._grace + interval
+        at = self._runtime.monotonic() + delay
+        is_worth_it = at + min(interval, LONGEST_SWEEP) <= self._sweep_at and at < NEVER
+        if is_worth_it and self._sweeper.schedule(self._sweep, delay):
+            self._sweep_at = at
 
     def _interval(self, lifetime: float) -> float:
         if self._sweep_interval is not None:
@@ -490,6 +510,8 @@ class Store(Generic[K, V]):
 
     def _sweep(self) -> float | None:
         """The sweeper's slice. Returns seconds until the next, None when nothing will expire."""
+        if self._runtime.monotonic() < self._sweep_at < NEVER:
+            return None  # another one is to come
         now = self._clock()
         if not self._sweep_todo:
             self._begin_sweep()
@@ -511,11 +533,17 @@ class Store(Generic[K, V]):
     def _end_sweep(self, now: float) -> float | None:
         """Find out what expires next, and when to look again."""
         with self._held():
-            left = [entry.fresh_until for entry in self._entries.values()]
-            self._earliest = min(left, default=NEVER)
-            self._swept = self._earliest < NEVER
-        wait = self._earliest - now
-        return max(wait, self._interval(wait)) + self._grace if self._swept else None
+            # A put without the lock that comes meanwhile sees NEVER, and waits to lower it.
+            self._earliest = NEVER
+            left = [entry.fresh_until for entry in list(self._entries.values())]
+            alive = [deadline for deadline in left if deadline is not DEAD]
+            self._earliest = min(alive, default=NEVER)
+            if self._earliest == NEVER:
+                self._sweep_at = NEVER
+                return None
+            wait = max(self._earliest - now, self._interval(self._earliest - now)) + self._grace
+            self._sweep_at = self._runtime.monotonic() + wait
+            return wait
 
     def _removal_counts(self) -> dict[str, int]:
         counts = {cause.value: count for cause, count in zip(CAUSES, self._counts, strict=True)}
@@ -533,15 +561,20 @@ class Store(Generic[K, V]):
         """Mend what a thread of the parent, which does not exist here, may have left half done."""
         self._lock = self._runtime.rlock()
         self._depth = 0
-        self._announcers = set()
+        self._announcer.forget_threads()
         self._sweep_todo = []
+        self._sweep_at = NEVER
+        for entry in list(self._entries.values()):
+            if entry.fresh_until is DEAD:
+                self._unlink_locked(entry)
         self._begin_order()
+        entries = self._entries.values()
         if self._tracker is not None:
-            for entry in self._entries.values():
+            for entry in entries:
                 self._tracker.admit(entry)
                 self._tracker.added(entry)
         if self._weigher is not None:
-            self._weight = sum(entry.weight for entry in self._entries.values())
-        self._swept = False
+            self._weight = sum(entry.weight for entry in entries)
+        self._earliest = min((entry.fresh_until for entry in entries), default=NEVER)
         if self._earliest < NEVER:
             self._schedule_sweep(max(0.0, self._earliest - self._clock()))

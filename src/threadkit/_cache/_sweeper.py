@@ -131,7 +131,10 @@ def mend_after_fork(cache: Mendable) -> None:
 def _after_fork_in_child() -> None:
     _shared.forget()
     for cache in list(_caches.values()):
-        cache._after_fork_in_child()  # noqa: SLF001 - its protocol
+        try:
+            cache._after_fork_in_child()  # noqa: SLF001 - its protocol
+        except Exception:  # noqa: BLE001 - the clock or keys of one user are not the others' fault
+            _log.exception("mending %r after fork failed", cache)
 
 
 if hasattr(os, "register_at_fork"):

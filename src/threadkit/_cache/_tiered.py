@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from threadkit._cache._files import FileTier, FileTierStatistics
 from threadkit._cache._statistics import CacheStatistics
+from threadkit._cache._sweeper import mend_after_fork
 from threadkit._cache._ttl import TTLCache
 from threadkit._errors import StorageFailed
 from threadkit._runtime import REAL, Runtime
@@ -52,7 +53,9 @@ class TieredCache(Generic[K]):
     >>> folder.cleanup()
 
     When the disk is full or gone, one error is logged, `statistics()` counts the failures, and
-    the memory tier goes on alone; the first write that succeeds again is logged too.
+    the memory tier goes on alone; the first write that succeeds again is logged too. A file that
+    could be neither replaced nor deleted is not served by this cache any more, and deleted once
+    that is possible; another process, or the next one on this folder, may find it before.
 
     Thread safety: every method from any thread, and several processes on one folder.
 
@@ -75,15 +78,17 @@ class TieredCache(Generic[K]):
         # Held across one write of the file tier, never across loaders or the memory tier.
         self._lock = runtime.rlock()
         self._loading: dict[K, object] = {}  # who may write the file of a key that is loading
+        self._outdated: set[K] = set()  # their files could be neither written nor deleted
         self._storage_failures = 0
         self._is_down = False
+        mend_after_fork(self)
 
     def get(self, key: K) -> bytes | None:
         """The value of `key`, or None. Does not wait for a `load` of it.
 
         Blocks: while a file is read, if it is not in memory.
         """
-        return self._memory._fill(key, self._files.get)  # noqa: SLF001 - of one package
+        return self._memory._fill(key, self._read)  # noqa: SLF001 - of one package
 
     def load(self, key: K, loader: Callable[[K], bytes], *, timeout: float | None = None) -> bytes:
         """The value of `key` from memory, from its file, or from `loader(key)`, which is kept.
@@ -94,7 +99,7 @@ class TieredCache(Generic[K]):
         """
 
         def read_or_load(key: K) -> bytes:
-            found = self._files.get(key)
+            found = self._read(key)
             if found is not None:
                 return found
             token = self._begin(key)
@@ -117,7 +122,7 @@ class TieredCache(Generic[K]):
         """`load` for coroutines. Files are read and written on threads of the loop's executor."""
 
         async def read_or_load(key: K) -> bytes:
-            found = await asyncio.to_thread(self._files.get, key)
+            found = await asyncio.to_thread(self._read, key)
             if found is not None:
                 return found
             token = self._begin(key)
@@ -145,27 +150,37 @@ class TieredCache(Generic[K]):
         self._memory.put(key, value)
 
     def delete(self, key: K) -> bool:
-        """Remove `key` from both tiers. False if it was in neither."""
+        """Remove `key` from both tiers. False if it was in neither.
+
+        Raises:
+            StorageFailed: Its file cannot be deleted. It is out of memory all the same, and the
+                file is not served any more.
+        """
         was_in_files = was_in_memory = False
         try:
             with self._lock:
                 self._loading.pop(key, None)
-                was_in_files = self._files.delete(key)
+                was_in_files = self._delete_locked(key)
         finally:
             was_in_memory = self._memory.pop(key, None) is not None
         return was_in_memory or was_in_files
 
     def clear(self) -> None:
-        """Empty both tiers. Files of others in the folder stay."""
+        """Empty both tiers. Files of others in the folder stay.
+
+        Raises:
+            StorageFailed: Not all files could be deleted; those that are left are still served.
+        """
         try:
             with self._lock:
                 self._loading.clear()
                 self._files.clear()
+                self._outdated.clear()
         finally:
             self._memory.clear()
 
     def __contains__(self, key: K) -> bool:
-        return key in self._memory or key in self._files
+        return key in self._memory or (key not in self._outdated and key in self._files)
 
     def statistics(self) -> TieredStatistics:
         """What both tiers did so far."""
@@ -195,17 +210,43 @@ class TieredCache(Generic[K]):
             if self._loading.get(key) is token:
                 del self._loading[key]
 
+    # -- files, and those of them that are outdated ----------------------------------------------
+
+    def _read(self, key: K) -> bytes | None:
+        return None if key in self._outdated else self._files.get(key)
+
     def _write_locked(self, key: K, value: bytes) -> None:
         try:
             self._files.put(key, value)
         except StorageFailed as exc:
             self._storage_failures += 1
-            with contextlib.suppress(StorageFailed):  # never serve what was to be replaced
-                self._files.delete(key)
+            self._try_to_delete_locked(key)  # never serve what was to be replaced
             if not self._is_down:
                 _log.error("%s; going on without files", exc)
             self._is_down = True
             return
+        self._outdated.discard(key)
         if self._is_down:
             self._is_down = False
             _log.warning("%s: files can be written again", self._files.name)
+        for outdated in list(self._outdated):
+            self._try_to_delete_locked(outdated)
+
+    def _delete_locked(self, key: K) -> bool:
+        self._outdated.add(key)
+        was_there = self._files.delete(key)
+        self._outdated.discard(key)
+        return was_there
+
+    def _try_to_delete_locked(self, key: K) -> None:
+        try:
+            self._delete_locked(key)
+        except StorageFailed:
+            with suppress(OSError):
+                if key not in self._files:  # nothing there that could be served
+                    self._outdated.discard(key)
+
+    def _after_fork_in_child(self) -> None:
+        """Whoever held the lock or was loading is a thread of the parent."""
+        self._lock = self._runtime.rlock()
+        self._loading = {}

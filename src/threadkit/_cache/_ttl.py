@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, ItemsView, Iterable, Iterator, MutableMapping, ValuesView
 from operator import attrgetter
 from typing import Any, Literal, TypeVar, cast, overload
 
-from threadkit._cache._arguments import a_callable, a_capacity, seconds
-from threadkit._cache._entry import DEAD, NEVER, Entry, Limits
+from threadkit._cache._arguments import a_callable, a_capacity, a_count, seconds
+from threadkit._cache._entry import DEAD, NEVER, NOTHING, Entry, Limits
 from threadkit._cache._loading import Loading
 from threadkit._cache._statistics import CacheStatistics, RemovalCause
 from threadkit._cache._store import DELETED, EVICTED, limits
+from threadkit._cache._views import LiveItems, LiveValues
 from threadkit._runtime import REAL, Runtime
 
 __all__ = ["TTLCache"]
@@ -19,7 +20,6 @@ K = TypeVar("K")
 V = TypeVar("V")
 T = TypeVar("T")
 
-_ABSENT: Any = object()
 _touched_at = attrgetter("touched_at")
 
 
@@ -125,8 +125,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         except KeyError:
             self._misses += 1
             return default
-        clock = self._clock
-        now = clock()
+        now = self._clock(*())  # the star saves time: decision 0035
         if entry.fresh_until > now:
             entry.touched_at = now
             self._hits = self._hits.next
@@ -137,46 +136,51 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         return self._get_settled(key, now, default)
 
     def _get_settled(self, key: K, now: float, default: Any) -> Any:
-        """`get` for an entry that is past `fresh_until`: under the lock it does not change."""
+        """`get` for an entry that is past `fresh_until`."""
         with self._held():
-            entry = self._find_locked(key, now)
-            if entry is None:
+            found = self._read_locked(key, now)
+            if found is None:
                 self._misses += 1
                 return default
-            return self._hit_locked(entry, now)
+            self._hit_locked(found[0], now)
+            return found[1]
 
     def __getitem__(self, key: K) -> V:
-        value = self.get(key, _ABSENT)
-        if value is _ABSENT:
+        value = self.get(key, NOTHING)
+        if value is NOTHING:
             raise KeyError(key)
         return cast("V", value)
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of those `keys` that are there."""
-        found: list[tuple[K, Any]] = [(key, self.get(key, _ABSENT)) for key in keys]
-        return {key: value for key, value in found if value is not _ABSENT}
+        found: list[tuple[K, Any]] = [(key, self.get(key, NOTHING)) for key in keys]
+        return {key: value for key, value in found if value is not NOTHING}
 
     def peek(self, key: K, default: T | None = None) -> V | T | None:
         """The value of `key` without counting as a read: no recency, no statistics."""
         now = self._clock()
-        with self._held():
+        while True:
             entry = self._entries.get(key)
-            live = entry is not None and entry.deadline() > now
-            return entry.value if live else default  # type: ignore[union-attr]
+            if entry is None or entry.deadline() <= now:
+                return default
+            try:
+                return cast("V", entry.value)
+            except AttributeError:  # removed this moment: look again
+                continue
 
     def __contains__(self, key: object) -> bool:
-        return self.peek(cast("K", key), _ABSENT) is not _ABSENT
+        return self.peek(cast("K", key), NOTHING) is not NOTHING
 
     def expires_at(self, key: K) -> float | None:
         """When the entry will expire unless it is read, on the cache's clock; None if not there.
 
         `math.inf` for an entry that does not expire.
         """
-        now = self._clock()
-        with self._held():
-            entry = self._entries.get(key)
-            deadline = None if entry is None else entry.deadline()
-        return None if deadline is None or deadline <= now else deadline
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        deadline = entry.deadline()
+        return deadline if deadline > self._clock() else None
 
     def __len__(self) -> int:
         """The live entries: counted at once unless some may have expired, else one by one."""
@@ -186,18 +190,28 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         """The keys that are live now, in the order they came; changes do not disturb it."""
         return iter([entry.key for entry in self._live_entries()])
 
+    def items(self) -> ItemsView[K, V]:
+        """The live keys and values. Iterating sees those of this moment, and is no read."""
+        return LiveItems(self)
+
+    def values(self) -> ValuesView[V]:
+        """The live values. Iterating sees those of this moment, and is no read."""
+        return LiveValues(self)
+
     def coldest(self, n: int = 1) -> list[K]:
         """The `n` least recently used live keys, the very least first."""
+        a_count("n", n)
         return [entry.key for entry in sorted(self._live_entries(), key=_touched_at)[:n]]
 
     def hottest(self, n: int = 1) -> list[K]:
         """The `n` most recently used live keys, the very most first."""
+        a_count("n", n)
         recent = sorted(self._live_entries(), key=_touched_at, reverse=True)
         return [entry.key for entry in recent[:n]]
 
     # -- writing ------------------------------------------------------------------------------
 
-    def put(  # noqa: C901 - see below
+    def put(  # noqa: C901, PLR0912 - see below
         self, key: K, value: V, *, ttl: float | None = None, idle: float | None = None
     ) -> None:
         """Keep `value` for `key`.
@@ -214,29 +228,38 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         if not self._is_plain or self._flights or ttl is not None or idle is not None:
             self._put(key, value, ttl, idle)
             return
-        # A plain cache takes a new key without the lock. In one piece, because each call saved is
-        # a tenth of a put. What it relies on:
-        # 1. `setdefault` is one call: it puts the entry in, or finds one.
+        # A plain cache takes a put without the lock. In one piece, because each call saved is a
+        # tenth of a put. What it relies on:
+        # 1. `setdefault` is one call: it puts the entry in, or finds one. What it finds is
+        #    overwritten if it lives (`renew`), else it is left to `_put`.
         # 2. A load enters its flight, then looks for an entry once more; we enter the entry, then
         #    look for flights once more. So one of the two sees the other.
-        # 3. A victim is ours once we popped it off the list, and gone once we popped it off the
-        #    dict, each in one call, whoever else is at it.
+        # 3. A victim is ours once we took its value (see `_entry`).
         # What does not fit is left to `_put` and `_finish_put`, under the lock. Puts that meet may
         # each make room for the other, and evict one more than was needed.
         entry = Entry()
         entry.value = value
         entry.key = key
         entry.idle = None
-        clock = self._clock
-        entry.touched_at = now = clock()
+        entry.touched_at = now = self._clock(*())
         entry.fresh_until = deadline = now + self._lifetime
         entries = self._entries
         found = entries.setdefault(key, entry)
-        if found is not entry or entries is not self._entries:
-            self._put_over(entries, entry, found, now)
-            return
         victim: Entry | None = None
-        if not self._flights and deadline >= self._earliest:
+        if found is not entry:
+            if found.fresh_until <= now or (
+                found.renew(value, now, deadline, None, deadline) is NOTHING
+            ):
+                self._put(key, value, None, None)
+                return
+            self._replaced += 1
+            if not self._flights and deadline >= self._earliest:
+                return
+        elif entries is not self._entries:
+            if entry.kill() is not NOTHING:  # entered what `clear` had just taken away
+                self._put(key, value, None, None)
+            return
+        elif not self._flights and deadline >= self._earliest:
             if len(entries) <= self._maxsize:
                 return
             order = self._lru
@@ -246,20 +269,25 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             except IndexError:
                 pass
             else:
-                if victim.touched_at <= as_of and victim.fresh_until > now:
-                    popped = entries.pop(victim.key, None)
-                    if popped is victim:
-                        victim.fresh_until = DEAD
-                        self._evicted = self._evicted.next
-                        if not self._in_debt:
-                            return
-                    elif popped is not None:
+                until = victim.fresh_until
+                if victim.touched_at <= as_of and until > now:
+                    old = victim.value  # these three lines are `take`; freed when we return
+                    del victim.value
+                    victim.fresh_until = DEAD
+                    try:
+                        popped = entries.pop(victim.key, None)
+                    except BaseException:
+                        victim.revive(old, until)
+                        self._in_debt = True
+                        raise
+                    self._evicted = self._evicted.next
+                    if popped is not victim and popped is not None:
                         self._put_back(popped)
-        self._finish_put(entry, victim, now)
+                    elif not self._in_debt:
+                        return
+        self._finish_put(found, victim, now)
 
-    def _put(
-        self, key: K, value: V, ttl: float | None, idle: float | None, now: float | None = None
-    ) -> None:
+    def _put(self, key: K, value: V, ttl: float | None, idle: float | None) -> None:
         """`put` under the lock, for every case."""
         own = self._limits if ttl is None and idle is None else self._own_limits(ttl, idle)
         weight = 1 if self._weigher is None else self._weigh(key, value)
@@ -267,31 +295,9 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         try:
             if self._flights or self._errors:
                 self._outdate_locked(key)
-            self._store_locked(key, value, own, weight, self._clock() if now is None else now)
+            self._store_locked(key, value, own, weight, self._clock())
         finally:
             self._leave()
-
-    def _put_over(self, entries: dict[K, Entry], entry: Entry, found: Entry, now: float) -> None:
-        """Finish a put without the lock that found an entry, or whose dict `clear` took away.
-
-        A live entry is overwritten in place, again without the lock, unless somebody listens.
-        If it died meanwhile, the value went nowhere, and the put begins anew under the lock.
-        """
-        key = entry.key
-        if found is entry:
-            if entries.pop(key, None) is not entry:
-                return  # put, and cleared
-        elif found.fresh_until > now and found.idle is None and self._listener is None:
-            found.value = entry.value
-            found.touched_at = now
-            found.fresh_until = entry.fresh_until
-            if entries.get(key) is found and entries is self._entries and not self._flights:
-                self._replaced += 1
-                if entry.fresh_until >= self._earliest:
-                    return
-                self._finish_put(found, None, now)
-                return
-        self._put(key, entry.value, None, None, now)
 
     def _finish_put(self, entry: Entry, victim: Entry | None, now: float) -> None:
         """Do what a put without the lock could not, for an entry that is in already.
@@ -317,29 +323,28 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
 
     def setdefault(self, key: K, default: Any = None) -> Any:
         """The value of `key`, which becomes `default` if it was not there."""
-        found = self.get(key, _ABSENT)
-        if found is not _ABSENT:
+        found = self.get(key, NOTHING)
+        if found is not NOTHING:
             return found
         weight = 1 if self._weigher is None else self._weigh(key, default)
         with self._held():
             now = self._clock()
-            entry = self._find_locked(key, now)
-            if entry is not None:
-                return entry.value
-            self._outdate_locked(key)
-            self._store_locked(key, default, self._limits, weight, now)
-            return default
+            if self._read_locked(key, now) is None:
+                self._outdate_locked(key)
+            found = self._store_locked(key, default, self._limits, weight, now, keep=True)
+        return default if found is NOTHING else found
 
     def touch(self, key: K, ttl: float | None = None) -> bool:
         """Give a live entry a new `ttl` from now (by default the cache's), as if just read."""
         lifetime, _ = self._own_limits(ttl, None)
         with self._held():
             now = self._clock()
-            entry = self._find_locked(key, now)
-            if entry is None:
-                return False
-            self._date(entry, (lifetime, entry.idle), now)
-            return True
+            while True:
+                found = self._read_locked(key, now)
+                if found is None:
+                    return False
+                if self._redate_locked(found[0], lifetime, now):
+                    return True
 
     # -- removing -----------------------------------------------------------------------------
 
@@ -349,17 +354,20 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: V) -> V: ...
     @overload
     def pop(self, key: K, default: T) -> V | T: ...
-    def pop(self, key: K, default: Any = _ABSENT) -> Any:
+    def pop(self, key: K, default: Any = NOTHING) -> Any:
         """Remove `key` and return its value, or `default`; without one, KeyError."""
         with self._held():
             now = self._clock()
             self._outdate_locked(key)
-            entry = self._find_locked(key, now)
-            if entry is not None:
-                value = entry.value
-                if self._remove_locked(entry, DELETED, now):
+            while True:
+                found = self._read_locked(key, now)
+                if found is None:
+                    self._drop_stale_locked(key, now)  # `load` shall not fall back on it either
+                    break
+                value = self._remove_locked(found[0], DELETED, now)
+                if value is not NOTHING:
                     return value
-        if default is _ABSENT:
+        if default is NOTHING:
             raise KeyError(key)
         return default
 
@@ -372,22 +380,21 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             coldest = self.coldest()
             if not coldest:
                 raise KeyError(f"{self.name} is empty")
-            value = self.pop(coldest[0], _ABSENT)
-            if value is not _ABSENT:
+            value = self.pop(coldest[0], NOTHING)
+            if value is not NOTHING:
                 return coldest[0], value
 
     def clear(self) -> None:
         """Remove everything. What is being loaded now will not be kept."""
         with self._held():
             self._outdate_all_locked()
-            told = self._clear_locked(self._clock())
-        self._removed.extend(told)
-        self._announce()
+            self._clear_locked(self._clock())
 
     def invalidate_if(self, predicate: Callable[[K, V], bool]) -> int:
-        """Remove the live entries for which `predicate(key, value)` is true.
+        """Remove the entries for which `predicate(key, value)` is true.
 
-        What is being loaded now will not be kept, since it cannot be asked about yet.
+        Expired ones that are kept for `stale_if_error` are asked about too. What is being loaded
+        now will not be kept, since it cannot be asked about yet; what is put meanwhile is.
 
         Returns:
             How many were removed.
@@ -397,9 +404,19 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             self._outdate_all_locked()
             entries = list(self._entries.values())
         now = self._clock()
-        chosen = [entry for entry in entries if _applies(predicate, entry, now)]
+        held = [
+            (entry, getattr(entry, "value", NOTHING))
+            for entry in entries
+            if entry.deadline() + self._grace > now
+        ]
+        chosen = [
+            (entry, value)
+            for entry, value in held
+            if value is not NOTHING and predicate(entry.key, value)
+        ]
         with self._held():
-            return sum(self._remove_locked(entry, DELETED, now) for entry in chosen)
+            removed = [self._remove_locked(entry, DELETED, now, value) for entry, value in chosen]
+        return sum(value is not NOTHING for value in removed)
 
     # -- settings -----------------------------------------------------------------------------
 
@@ -426,9 +443,8 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
 
     def resize(self, maxsize: float) -> None:
         """Change the bound. Evicts at once what no longer fits."""
-        a_capacity("maxsize", maxsize)
         with self._held():
-            self._maxsize = maxsize
+            self._maxsize = a_capacity("maxsize", maxsize)
             self._make_room_locked(0, self._clock(), surplus=0)
 
     def set_ttl(self, ttl: float | None, *, idle: float | None = None) -> None:
@@ -446,7 +462,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                 entries=len(self._entries),
                 weight=self._total(),
                 maxsize=self._maxsize,
-                listener_errors=self._listener_errors,
+                listener_errors=self._announcer.errors,
                 **self._load_counts(),
                 **self._removal_counts(),
             )
@@ -456,12 +472,3 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             f"<TTLCache {self.name!r}: {self._total():g} of {self._maxsize:g}, "
             f"ttl={self.ttl}, policy={self._policy!r}>"
         )
-
-
-def _applies(predicate: Callable[[Any, Any], bool], entry: Entry, now: float) -> bool:
-    """Whether a live entry is to go; one that is removed meanwhile is not asked about."""
-    try:
-        value = entry.value
-    except AttributeError:
-        return False
-    return entry.deadline() > now and predicate(entry.key, value)
