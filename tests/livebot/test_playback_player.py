@@ -470,15 +470,18 @@ class Hasty(Tape):
 def test_a_device_that_runs_dry_holds_more_sound_until_it_does_not(caplog):
     def scenario(sim):
         player, tape, _ = playing(sim, Hasty(sim))
-        for seq in range(10):
+        for seq in range(20):
             player.play(seq, Beep(seq + 1, seconds=2))
+        sim.sleep(9)
+        assert tape.underflows > 3
+        assert tape.opened == 1, "a stream that begins may run dry"
         assert player.wait_idle(60)
         statistics = player.statistics()
         player.stop()
         assert statistics.latency == tape.latency == 0.12
         assert (tape.opened, statistics.losses) == (3, 0)
-        assert tape.values() == list(range(1, 11)), "nothing is lost or said twice"
-        assert all(tape.count(value) == 2 * RATE for value in range(1, 11))
+        assert tape.values() == list(range(1, 21)), "nothing is lost or said twice"
+        assert all(tape.count(value) == 2 * RATE for value in range(1, 21))
 
     with caplog.at_level(logging.WARNING, "livebot.playback"):
         explore(scenario, 10)

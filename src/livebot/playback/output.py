@@ -64,6 +64,7 @@ class Output:
         self._retry_at: float | None = None
         self._retry_delay = _FIRST_RETRY
         self._closed = False
+        self._played_since = -math.inf  # when the stream in use was opened
         self._calm_since = -math.inf  # when underflows began to be counted, and from how many on
         self._calm_count = 0
         self.losses = 0
@@ -143,7 +144,9 @@ class Output:
     def steady(self) -> None:
         """Give a device that ran dry again and again more sound to hold, at the price of delay."""
         now, count = self._monotonic(), self.underflows
-        if now - self._calm_since >= _WINDOW or count < self._calm_count:
+        # While a stream begins, sound servers run dry as a rule, and opening it again begins anew.
+        settling = now - self._played_since < _SETTLED
+        if settling or now - self._calm_since >= _WINDOW or count < self._calm_count:
             self._calm_since, self._calm_count = now, count
         missed = count - self._calm_count
         if missed < _TOO_MANY or self._active is not self._wanted or self._closed:
@@ -167,7 +170,7 @@ class Output:
         self._active.close()
 
     def _open(self, sink: Sink) -> None:
-        self._pulled_at = self._monotonic()
+        self._pulled_at = self._played_since = self._monotonic()
         sink.open(
             functools.partial(self._fill_for, sink),
             self._sample_rate,
