@@ -61,7 +61,12 @@ def _host() -> FastAPI:
     host = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.page("/", title="livebot", response_timeout=10)(_page)
     cast("Any", ui).run_with(  # not wholly typed
-        host, title="livebot", dark=None, reconnect_timeout=10, show_welcome_message=False
+        host,
+        title="livebot",
+        dark=None,
+        reconnect_timeout=10,
+        show_welcome_message=False,
+        tailwind=False,
     )
     return host
 
@@ -149,6 +154,7 @@ class Page:
         words = self._words
         with card(words("Now speaking"), "lb-w8", "speaking"):
             self._voice = Voice(self._act, words)
+            self._voice.show(self._bot.view())
         with card(words("Figures"), "lb-w4", "figures"), ui.element("div").classes("lb-tiles"):
             names = ("received", "spoken", "waiting now", "dropped", "delay, median")
             more = ("delay, 95 of 100", "cache hits", "reconnects", "words a minute")
