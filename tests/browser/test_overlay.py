@@ -54,6 +54,7 @@ def rig(tmp_path):
     rig = Rig(tmp_path)
     rig.bot.manager.start()
     yield rig
+    rig.bot.controls.clear()
     rig.bot.speaking.player.interrupt()  # or the end would wait for the sentence to end
     rig.bot.manager.stop(10)
 
@@ -119,6 +120,25 @@ def test_it_connects_again_after_the_server_was_restarted(page, rig):
     rig.receive("第一句")
     expect(subtitle).to_have_text("乙说，第一句")
     assert rig.bot.manager.restart("web", timeout=20)
+    rig.receive("第二句")
+    rig.next()
+    expect(subtitle).to_have_text("乙说，第二句")
+
+
+def test_the_server_may_be_restarted_by_a_control_that_it_serves(page, rig):
+    """The one who asks loses the connection, and nobody is left waiting."""
+    subtitle, _ = overlay(page, rig)
+    rig.receive("第一句")
+    expect(subtitle).to_have_text("乙说，第一句")
+    page.evaluate(
+        """async () => {
+            const told = await (await fetch("/api/token")).json();
+            const headers = {[told.header]: told.token};
+            const body = JSON.stringify({component: "web"});
+            await fetch("/api/controls/restart", {method: "POST", headers, body}).catch(() => 0);
+        }"""
+    )
+    assert rig.bot.manager.wait_ready("web", timeout=20)
     rig.receive("第二句")
     rig.next()
     expect(subtitle).to_have_text("乙说，第二句")

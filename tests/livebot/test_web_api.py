@@ -233,6 +233,18 @@ def test_metrics_tell_the_books_and_the_parts(bot, server):
     assert told["threadkit_queue_puts_total", "messages"] == 4
     assert told["threadkit_component_state", "player", "new"] == 1
     assert told["threadkit_pool_max_workers", "tts"] == 2
+    bot.resources.monitor.sample()
+    assert scraped(server)["threadkit_resource_used", "memory"] > 0
+
+
+def test_metrics_tell_delays_once_there_are_any(bot, server):
+    assert not [key for key in scraped(server) if key[0] == "livebot_delay_seconds"]
+    bot.speaking.player._delays.append(0.5)
+    # A view is a tenth of a second old at most: ask until it is new.
+    asked = (scraped(server) for _ in range(1000))
+    told = next(told for told in asked if ("livebot_delay_seconds", "0.5") in told)
+    assert told["livebot_delay_seconds", "0.5"] == pytest.approx(0.5, rel=0.2)
+    assert told["livebot_delay_seconds", "0.95"] == pytest.approx(0.5, rel=0.2)
 
 
 def test_metrics_count_refusals_by_reason(server):
@@ -262,7 +274,13 @@ class HealthSite:
 
     def __init__(self, manager):
         self._app = FastAPI()
-        bot = SimpleNamespace(manager=manager, errors=ErrorLog("x"), queues=(), view=None)
+        bot = SimpleNamespace(
+            manager=manager,
+            errors=ErrorLog("x"),
+            queues=(),
+            resources=SimpleNamespace(monitor=None),
+            view=None,
+        )
         figures.mount(self._app, bot, dict)
 
     async def __call__(self, scope, receive, send):

@@ -25,7 +25,10 @@ _WELL = {ComponentState.RUNNING, ComponentState.STOPPED}  # one that stopped by 
 def mount(app: FastAPI, bot: LiveBot, refused: Callable[[], Mapping[str, int]]) -> None:
     """Add /metrics and /health."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ManagerCollector(bot.manager, queues=bot.queues, errors=bot.errors))
+    parts = ManagerCollector(
+        bot.manager, queues=bot.queues, errors=bot.errors, monitor=bot.resources.monitor
+    )
+    registry.register(parts)
     registry.register(_BotCollector(bot.view, refused))
 
     @app.get("/metrics")
