@@ -207,7 +207,7 @@ class Page:
         with card(words("Kinds of events that are answered"), "lb-w4", "templates"):
             self._templates = Templates(self._act, words, self._bot.controls.templates)
         with card(words("Blocked users"), "lb-w4", "blocked"):
-            self._blocked = Blocked(self._act, words)
+            self._blocked = Blocked(self._act, words, self._bot.controls.blocked)
 
     def _turn_the_light(self, event: GenericEventArguments) -> None:
         self._dark.value = bool(event.args)
@@ -277,13 +277,13 @@ class Page:
         self._errors.show(listing.error_rows(view.errors, words))
         self._resources.show(listing.resource_rows(view.resources, words))
         self._templates.show()
-        self._blocked.show(view)
+        self._blocked.show()
 
     # -- acting -----------------------------------------------------------------------------
 
     async def _block(self, user: str) -> None:
         await self._act("block_user", user=user)
-        self._blocked.show(self._bot.view())
+        self._blocked.show()
 
     async def _reconnect(self) -> None:
         await self._done(await self._act("reconnect"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -211,10 +211,17 @@ class Templates:
 
 
 class Blocked:
-    """Who is ignored."""
+    """Who is ignored.
 
-    def __init__(self, act: Act, words: Words) -> None:
+    Args:
+        act: Does what is pressed.
+        words: In which language.
+        in_force: Says who is ignored now.
+    """
+
+    def __init__(self, act: Act, words: Words, in_force: Callable[[], Sequence[str]]) -> None:
         self._act = act
+        self._in_force = in_force
         self._words = words
         with ui.element("div").classes("lb-add"):
             self._name = ui.input(placeholder=words("Id or exact name")).props(
@@ -225,14 +232,15 @@ class Blocked:
         self._rows = Rows(words("Nobody is blocked"), act=self._unblock)
 
     async def _block(self) -> None:
-        before = self._name.value or ""
-        await self._act("block_user", user=before)
+        await self._act("block_user", user=self._name.value or "")
         self._name.value = ""
+        self.show()
 
     async def _unblock(self, user: str) -> None:
         await self._act("unblock_user", user=user)
+        self.show()
 
-    def show(self, view: View) -> None:
+    def show(self) -> None:
         """Show who was blocked here."""
         words = self._words
         self._rows.show(
@@ -244,6 +252,6 @@ class Blocked:
                     "actIcon": "close",
                     "hint": words("Unblock {user}", user=user),
                 }
-                for user in view.blocked
+                for user in self._in_force()
             ]
         )
