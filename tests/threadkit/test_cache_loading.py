@@ -899,7 +899,7 @@ def test_an_aload_that_hits_takes_no_lock():
     def hold():
         with cache._lock:
             held.set()
-            done.wait(WAIT)
+            done.wait(3 * WAIT)  # longer than the test waits for the hit
 
     thread = threading.Thread(target=hold)
     thread.start()

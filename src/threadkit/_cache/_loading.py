@@ -415,7 +415,8 @@ class Loading(Store[K, V]):
     def _land(self, flight: Flight, value: V, started: float) -> None:
         """Keep what was loaded, unless it is outdated, and hand it to all who wait."""
         weight = 1 if self._weigher is None else self._weigh(flight.key, value)
-        with self._held():
+        self._enter()
+        try:
             now = self._clock()
             if self._arrive_locked(flight):
                 # What lives there now, and is not what we refresh, was put without the lock after
@@ -427,6 +428,8 @@ class Loading(Store[K, V]):
             flight.value = value
             flight.landed = True
             flight.announce()
+        finally:
+            self._leave()
 
     def _land_failed(self, flight: Flight, failure: Failure, started: float) -> None:
         """Serve what is there if that is allowed, else hand the error to all who wait."""
