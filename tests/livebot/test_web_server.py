@@ -119,6 +119,31 @@ def test_a_server_that_hangs_is_replaced_and_leaves_when_it_wakes():
         assert not thread.is_alive()
 
 
+def test_a_loop_that_hangs_is_found_by_its_missing_beats_and_replaced():
+    from threadkit import ComponentManager
+
+    site = HangingSite()
+    server = WebServer(lambda: site)
+    manager = ComponentManager("web")
+    manager.add("server", server, start_timeout=30, stop_timeout=0.1, watchdog=1.0)
+    again = threading.Event()
+    manager.subscribe(lambda event: event.generation == 2 and event.after.is_ready and again.set())
+    with manager:
+        ctx = server._run._ctx
+        first, _ = ctx.last_beat
+        assert any(ask(server) and ctx.last_beat[0] > first for _ in range(10_000)), "it lives"
+        asking = threading.Thread(target=_ask_in_vain, args=(server, "/hang"))
+        asking.start()
+        assert site.hangs.wait(20)
+        assert again.wait(20)
+        assert ask(server)[0] == 200
+        site.go_on.set()
+        asking.join(20)
+    for thread in threading.enumerate():
+        if thread.name == "livebot-web":
+            thread.join(20)
+
+
 def _ask_in_vain(server, path):
     with contextlib.suppress(OSError, http.client.HTTPException):
         ask(server, path)
