@@ -111,19 +111,11 @@ def add_simulate(commands: Any) -> None:
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    from livebot.config import FeedSettings
     from livebot.sources import SOURCES, FeedState, Recorder
     from livebot.terminal import Picture, recorded
     from threadkit import ComponentManager
 
-    if arguments.file.exists() and not arguments.force:
-        raise ValueError(f"{arguments.file} exists: choose another name, or --force")
-    check_writable(arguments.file, arguments.json)
-    feed = (
-        settings_of(arguments.config).feed
-        if arguments.url is None
-        else FeedSettings(kind=arguments.kind, url=arguments.url)
-    )
+    feed = _feed_of(arguments)
     console = screen()
     manager = ComponentManager("record")
     last: list[FeedState] = []
@@ -157,6 +149,18 @@ def _record(arguments: argparse.Namespace) -> int:
         },
     )
     return code or int(FeedState.REFUSED in last)
+
+
+def _feed_of(arguments: argparse.Namespace) -> FeedSettings:
+    """Where the room is, once it is sure that what it says can be written."""
+    from livebot.config import FeedSettings
+
+    if arguments.file.exists() and not arguments.force:
+        raise ValueError(f"{arguments.file} exists: choose another name, or --force")
+    check_writable(arguments.file, arguments.json)
+    if arguments.url is not None:
+        return FeedSettings(kind=arguments.kind, url=arguments.url)
+    return settings_of(arguments.config).feed
 
 
 def _address(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from livebot.commands.arguments import (
     add_command,
@@ -18,6 +20,11 @@ from livebot.commands.arguments import (
     share,
     tell,
 )
+
+if TYPE_CHECKING:
+    from livebot.playback import AudioPlayer, PlayerStatistics, Utterance
+    from livebot.speech import Speech, SpeechService
+    from threadkit import Context
 
 __all__ = ["add_say"]
 
@@ -53,51 +60,94 @@ def _rate(text: str) -> int:
 
 def _say(arguments: argparse.Namespace) -> int:
     from livebot.playback import AudioPlayer
-    from livebot.speech import SpeechError, SpeechService, engines_for
+    from livebot.speech import SpeechService, engines_for
     from livebot.terminal import Picture, spoken
-    from threadkit import ComponentManager, Context
+    from threadkit import ComponentManager
 
     check_writable(arguments.wav, arguments.json)
     voice = settings_of(arguments.config).voice
     texts = [text for text in arguments.text or sys.stdin.read().splitlines() if text.strip()]
     engine, *others = engines_for(voice).values()
     speech = SpeechService(engine=engine, fallbacks=others, rate=arguments.rate or voice.rate)
-    player = AudioPlayer(wav=arguments.wav, device=voice.device, rest=voice.rest)
-    player.set_volume(voice.volume if arguments.volume is None else arguments.volume)
     console = screen()
-    failed: list[dict[str, str]] = []
     manager = ComponentManager("say")
-
-    def speak_all(ctx: Context) -> None:
-        for number, text in enumerate(texts):
-            if ctx.stopping:
-                return
-            try:
-                sound = speech.synthesize(text)
-            except SpeechError as exc:
-                logging.getLogger("livebot").warning("%s", exc)
-                failed.append({"text": text, "reason": exc.reason})
-                sound = None
-            player.play(number, sound)
-        if player.wait_idle():
-            manager.request_stop()
-
+    speaker = _Speaker(texts, speech, done=manager.request_stop)
+    player = AudioPlayer(
+        wav=arguments.wav, device=voice.device, rest=voice.rest, on_played=speaker.played
+    )
+    player.set_volume(voice.volume if arguments.volume is None else arguments.volume)
     manager.add("player", player)
-    manager.service("speaker", speak_all, needs=["player"], restart="temporary")
+    manager.service(
+        "speaker", lambda ctx: speaker.run(ctx, player), needs=["player"], restart="temporary"
+    )
     # Closed before the speaker is waited for, so that it is not left with a slow engine.
     manager.add("speech", speech, needs=["speaker"])
     picture = Picture(lambda: spoken(player.statistics(), len(texts)), console)
     manager.add("picture", picture, needs=["player"])
     code = manager.run(grace=5)
-    now = player.statistics()
-    tell(
-        arguments.json,
-        {
+    tell(arguments.json, speaker.account(player.statistics()))
+    return code or int(bool(speaker.failed))
+
+
+class _Speaker:
+    """Speaks one text after another, and counts."""
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        speech: SpeechService,
+        *,
+        done: Callable[[], object],
+    ) -> None:
+        self._texts = texts
+        self._speech = speech
+        self._done = done
+        # Guards _left, which counts the texts that have not ended, and one for handing them over.
+        self._lock = threading.Lock()
+        self._left = len(texts) + 1
+        self.failed: list[dict[str, str]] = []
+
+    def run(self, ctx: Context, player: AudioPlayer) -> None:
+        for number, text in enumerate(self._texts):
+            if ctx.stopping:
+                return
+            sound = self._spoken(text)
+            player.play(number, sound)
+            if sound is None:
+                self.ended()
+        self.ended()
+
+    def played(self, utterance: Utterance, _first_sound_at: float | None) -> None:
+        """On the player's thread: one text was heard, or was cut off."""
+        if utterance.outcome == "spoken":
+            logging.getLogger("livebot").info("said: %s", utterance.text)
+        self.ended()
+
+    def ended(self) -> None:
+        """One text is over, or all were handed over. Waits for nobody."""
+        with self._lock:
+            self._left -= 1
+            over = self._left == 0
+        if over:
+            self._done()
+
+    def _spoken(self, text: str) -> Speech | None:
+        from livebot.speech import SpeechError
+
+        try:
+            return self._speech.synthesize(text)
+        except SpeechError as exc:
+            if exc.reason == "closed":  # somebody ended it; that is no failure
+                return None
+            logging.getLogger("livebot").warning("%s", exc)
+            self.failed.append({"text": text, "reason": exc.reason})
+            return None
+
+    def account(self, now: PlayerStatistics) -> dict[str, Any]:
+        return {
             "said": now.played,
-            "failed": failed,
+            "failed": self.failed,
             "seconds": round(now.seconds, 3),
             "sink": now.sink,
             "path": None if now.path is None else str(now.path),
-        },
-    )
-    return code or int(bool(failed))
+        }
