@@ -54,7 +54,6 @@ from __future__ import annotations
 
 import _thread
 import concurrent.futures
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures._base import (
@@ -66,13 +65,14 @@ from concurrent.futures._base import (
     RUNNING,
 )
 from types import CodeType
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeAlias, TypeVar, cast
 
 from threadkit._failures import Failure, UnreadFailure
+from threadkit._futures._origin import Origin, here
 from threadkit._futures._watch import Condition, RealCondition
 from threadkit._runtime import Lock
 
-__all__ = ["GIL", "UNSET", "Future", "Origin", "here"]
+__all__ = ["UNSET", "Future"]
 
 T = TypeVar("T")
 
@@ -81,48 +81,8 @@ Story: TypeAlias = "Failure | UnreadFailure"
 UNSET: Any = object()
 """What `_result` is while there is none."""
 
-
-class _Here(threading.local):
-    worker: Any = None  # of the class, because a look for what is not there is slow
-
-
-here = _Here()
-"""The calling thread's `worker`, on threads of a pool."""
-
-GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-
 _CANCELLED_STATES = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _DONE_STATES = (FINISHED, CANCELLED_AND_NOTIFIED, CANCELLED)
-
-
-class Origin(Protocol):
-    """Who made a future: its pool, with the options its task was submitted with."""
-
-    @property
-    def crew(self) -> object:
-        """What it has in common with the workers of the same pool."""
-        ...
-
-    @property
-    def guarded(self) -> bool:
-        """Whether its tasks have deadlines: then their futures have a condition from birth."""
-        ...
-
-    def begun(self, future: Future[Any], /) -> bool:
-        """Called when a guarded task is to begin; false if it must not."""
-        ...
-
-    def cancelled(self, future: Future[Any], /) -> None:
-        """Called once, just before anybody can see that the future is cancelled."""
-        ...
-
-    def wait(self, future: Future[Any], timeout: float | None, /) -> None:
-        """Called on a worker of the same pool, which must not hold up the others by waiting."""
-        ...
-
-    def waited_upon(self) -> None:
-        """As `wait`, when wait() or as_completed() is about to wait for an unfinished future."""
-        ...
 
 
 class Future(concurrent.futures.Future[T]):

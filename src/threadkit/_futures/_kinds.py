@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any, ClassVar, TypeVar, cast
 
-from threadkit._futures._future import GIL, Future
+from threadkit._futures._future import Future
 from threadkit._futures._watch import condition_type
 from threadkit._runtime import REAL, Lock, Runtime
 
-__all__ = ["fork_lock", "future_type"]
+__all__ = ["GIL", "fork_lock", "future_type"]
 
 T = TypeVar("T")
+
+GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class _PoolFuture(Future[T]):
