@@ -56,9 +56,9 @@ class _Section(Generic[T]):
 class Exchange(Generic[T]):
     """The steps of a MessageQueue, each whole under the lock, for its methods to put together.
 
-    An item takes the short way where it can: `put_now`, `get_now`. Else an attempt, `_offer` or
-    `_take`, is repeated by a line until it succeeds. `name`, `levels` and the rest of what a
-    MessageQueue is given are checked there.
+    `_put_now` and `_take` are the short way of an item in and out. Where they come to nothing, a
+    line repeats an attempt, `_offer` or `_take`, until it succeeds. `name`, `levels` and the rest
+    of what a MessageQueue is given are checked there.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Exchange(Generic[T]):
         # without it. Held for bookkeeping: O(levels), and where an entry in the middle is merged,
         # cancelled or moved, a bisection and a shift of its level. Never held across merge,
         # on_drop, a finalizer of an item, a wake-up or a wait; keys are hashed and compared under
-        # it. `_put_now` and `_get_now` take it by `acquire` and `try`, at half the cost of `with`:
+        # it. `_put_now` and `_take` take it by `acquire` and `try`, at half the cost of `with`:
         # an exception that a signal handler raises exactly between the two lines would leave it
         # taken, as it would in queue.Queue, whose conditions are entered by a Python function.
         self._lock = runtime.lock()
@@ -131,8 +131,8 @@ class Exchange(Generic[T]):
             raise  # it was the key
         finally:
             lock.release()
-        if getter is not None:
-            self._getters.wake(getter)
+        if getter is not None and not getter.wake():
+            self._getters.wake_next()
         return is_in
 
     def _offer(
@@ -235,29 +235,25 @@ class Exchange(Generic[T]):
 
     # -- getting --------------------------------------------------------------------------
 
-    def _get_now(self) -> T | _Nothing:
-        """Take the next item; NOTHING: see `_take`."""
-        lock, store, after = self._lock, self._store, None
+    def _take(self, waiter: Waiter | None = None) -> T | _Nothing:
+        """Take the next item. NOTHING: there is none, and `waiter` stands in line."""
+        lock, store, after, is_over = self._lock, self._store, None, False
         lock.acquire()
         try:
             item = store.pop()
+            if item is NOTHING:
+                is_over = self._closed
+                if waiter is not None and not is_over:
+                    self._getters.enter_locked(waiter)
             if self._waiting_putters or self._waiting_joiners or store.dropped:
                 after = self._settle_locked()
         finally:
             lock.release()
         if after is not None or self._signalled:
             self._act(after)
+        if is_over:
+            raise QueueClosed(component=self.name)
         return item
-
-    def _take(self, waiter: Waiter | None = None) -> T | _Nothing:
-        """Take the next item. NOTHING: there is none, and `waiter` stands in line."""
-        with self._section:
-            item = self._store.pop()
-            if item is NOTHING:
-                self._refuse_if_closed()
-                if waiter is not None:
-                    self._getters.enter_locked(waiter)
-            return item
 
     def _take_some(self, n: int) -> list[T]:
         items: list[T] = []

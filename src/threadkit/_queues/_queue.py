@@ -218,7 +218,7 @@ class MessageQueue(Exchange[T]):
         """
         if timeout is not None:
             _check_timeout(timeout)
-        item = self._get_now()
+        item = self._take() if self._store.count else NOTHING  # a racy look; `block` makes sure
         if item is NOTHING:
             item = self._getters.block(self._take, timeout)
             if item is NOTHING:
@@ -236,7 +236,7 @@ class MessageQueue(Exchange[T]):
         """
         if timeout is not None:
             _check_timeout(timeout)
-        item = self._get_now()
+        item = self._take() if self._store.count else NOTHING  # a racy look; `suspend` makes sure
         if item is NOTHING:
             item = await self._getters.suspend(self._take, timeout)
             if item is NOTHING:

@@ -199,9 +199,13 @@ class Store(Generic[T]):
             self.drop(entry, "expired")
 
     def next_deadline(self) -> float:
-        """When the next entry goes stale; inf: none will."""
-        entry = self._first_to_expire()
-        return inf if entry is None else entry[4]
+        """When the next entry goes stale, or a little before; inf: none will.
+
+        Before, where the record of one that has left is still in the heap: taking those out one by
+        one would cost each blocked put more than looking once too often.
+        """
+        self._note_deadlines()
+        return self._deadlines[0][0] if self._deadlines else inf
 
     # -- which one ------------------------------------------------------------------------
 
@@ -215,14 +219,9 @@ class Store(Generic[T]):
 
     def _stale(self, now: float) -> Entry[T] | None:
         """The entry whose deadline passed first, if one has passed."""
-        entry = self._first_to_expire()
-        return entry if entry is not None and entry[4] <= now else None
-
-    def _first_to_expire(self) -> Entry[T] | None:
-        """The entry with the earliest deadline, if any has one."""
         self._note_deadlines()
         heap = self._deadlines
-        while heap:
+        while heap and heap[0][0] <= now:
             deadline, number, level = heap[0]
             entries = self.levels[level]
             index = bisect_left(entries, (number,))
@@ -239,6 +238,8 @@ class Store(Generic[T]):
         if len(heap) > 2 * self.count + 64:  # most of it has left: begin again from what is there
             heap.clear()
             self._noted = 0
+        if self._noted == self.puts:
+            return
         for level, entries in enumerate(self.levels):
             for number, _, _, _, deadline, _, _ in reversed(entries):
                 if number <= self._noted:

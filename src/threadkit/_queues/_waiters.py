@@ -151,11 +151,13 @@ class Line:
 
     def wake(self, waiter: Waiter, *, in_handler: bool = False) -> None:
         """Wake a waiter that was taken out, or the next one where its event loop is gone."""
-        while not waiter.wake(in_handler=in_handler):
-            following = self.next()
-            if following is None:
-                return
-            waiter = following
+        if not waiter.wake(in_handler=in_handler):
+            self.wake_next(in_handler=in_handler)
+
+    def wake_next(self, *, in_handler: bool = False) -> None:
+        """Wake the first in line who can be woken."""
+        while (waiter := self.next()) is not None and not waiter.wake(in_handler=in_handler):
+            pass
 
     def block(self, attempt: Attempt[R], timeout: float | None) -> R | Literal[Nothing.NOTHING]:
         """Repeat `attempt` at each wake-up until it succeeds; NOTHING after `timeout` seconds."""
@@ -198,7 +200,9 @@ class Line:
 
     def _patience(self, waiter: Waiter, give_up_at: float) -> float | None:
         """Seconds until a waiter that nobody wakes gives up, or looks again."""
-        until = min(give_up_at, waiter.look_at)
+        until = waiter.look_at
+        if give_up_at < until:  # noqa: PLR1730 - min() is a call on the way of every wait
+            until = give_up_at
         return None if until == inf else max(0.0, until - self._clock())
 
     def _last_attempt(self, attempt: Attempt[R], waiter: Waiter) -> R | Literal[Nothing.NOTHING]:
@@ -212,9 +216,7 @@ class Line:
         May run in a finalizer, at any point of the thread it runs on.
         """
         if not self._leave(waiter) or waiter.look_at < inf:
-            following = self.next()
-            if following is not None:
-                self.wake(following, in_handler=True)
+            self.wake_next(in_handler=True)
 
     def _leave(self, waiter: Waiter) -> bool:
         """Take a waiter out for good; False: somebody did, and wakes it."""
