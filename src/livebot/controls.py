@@ -257,9 +257,20 @@ def _line(argument: str, text: object, limit: int) -> str:
     if not isinstance(text, str) or not text.strip():
         raise ValueError(f"{argument} must be words, not {text!r}")
     line = " ".join(text.split())
+    if not _is_whole(line):
+        raise ValueError(f"{argument} must be whole characters, not {line!r}")
     if len(line) > limit:
         raise ValueError(f"{argument} must have at most {limit} characters, not {len(line)}")
     return line
+
+
+def _is_whole(text: str) -> bool:
+    """Whether text is free of surrogates: JSON may hold half a character, an answer may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _flag(argument: str, value: object) -> bool:

@@ -43,6 +43,10 @@ _TEXT_LIMIT = 200
 # What turns the direction of writing: a name could make the words after it read as others.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
+# Controls, ends of lines, and halves of a character (surrogates), which no answer can be written
+# with: a relay that cuts names in the middle of an emoji sends them.
+_BREAKING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
 
 def shown(text: str, limit: int = _TEXT_LIMIT) -> str:
     r"""Words of the room as they may be shown as text: one line, cut, nothing that turns the rest.
@@ -51,7 +55,7 @@ def shown(text: str, limit: int = _TEXT_LIMIT) -> str:
     'abcdef x…'
     """
     line = "".join(
-        " " if unicodedata.category(character) in ("Cc", "Zl", "Zp") else character
+        " " if unicodedata.category(character) in _BREAKING else character
         for character in text[: 4 * limit]
         if character not in _TURNING
     )

@@ -23,6 +23,7 @@ def viewed(event):
         ("甲\u202egpj.exe", "甲gpj.exe"),
         ("one\r\ntwo\u2028three", "one two three"),
         ("<script>alert(1)</script>", "<script>alert(1)</script>"),  # text stays text
+        ("half of an emoji\ud83d", "half of an emoji"),
         ("x" * 1_000_000, "x" * 199 + "…"),
         ("👨‍👩‍👧", "👨‍👩‍👧"),  # joined emoji stay joined
     ],

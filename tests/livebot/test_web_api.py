@@ -115,6 +115,11 @@ def test_a_hostile_name_is_told_as_it_is_and_as_json(bot, server):
     assert "\u202e" not in event["user"]
 
 
+def test_half_a_character_of_the_room_spoils_no_answer(bot, server):
+    receive(bot, "cut in an emoji\ud83d")
+    assert get(server, "/api/events")["events"][0]["text"] == "cut in an emoji"
+
+
 @pytest.mark.parametrize("query", ["since=-1", "since=x", "limit=0", "limit=201"])
 def test_a_query_that_cannot_be_meant_is_refused_by_name(site, server, query):
     told = get(server, f"/api/events?{query}", 422)
@@ -173,6 +178,7 @@ def test_a_control_does_what_it_says(bot, control):
         ("say", b"[]", (422, "bad argument"), "the body must be a JSON object, not list"),
         ("say", b"[" * 60_000, (422, "bad argument"), "the body must be JSON"),
         ("say", b"\xff", (422, "bad argument"), "the body must be JSON"),
+        ("pause", b'{"\\ud800": 1}', (422, "bad argument"), "the body must be JSON"),
         ("restart", {"component": "player"}, (409, "not running"), "livebot is not running"),
         (
             "restart",

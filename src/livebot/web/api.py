@@ -120,6 +120,7 @@ def _add_controls(app: FastAPI, bot: LiveBot, access: Access) -> None:
 def _arguments(body: bytes) -> Mapping[str, Any]:
     try:
         arguments = json.loads(body or b"{}")
+        json.dumps(arguments, ensure_ascii=False).encode()  # half a character cannot be told back
     except (ValueError, RecursionError) as exc:
         raise _bad_argument(f"the body must be JSON: {exc}") from exc
     if not isinstance(arguments, dict):
