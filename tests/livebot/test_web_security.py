@@ -1,5 +1,6 @@
 """Who is let in by the gate: each refusal with its status, its sentence and its count."""
 
+import asyncio
 import json
 import socket
 
@@ -152,6 +153,22 @@ def test_the_way_back_from_the_token_does_not_lead_to_another_site(public):
     assert (status, headers["location"]) == (303, "/")
 
 
+@pytest.mark.parametrize("path", ["/%5Cevil.example/", "/%0D%0AX-Evil:%201", "/%E4%BD%A0%E5%A5%BD"])
+def test_the_way_back_from_the_token_is_the_address_as_it_was_written(public, path):
+    token = TOKEN.replace(" ", "+")
+    status, headers, _ = ask(public, f"{path}?token={token}", headers={"Accept": "text/html"})
+    assert status == 303
+    assert headers["location"] == path.replace(":", "%3A")
+    assert "x-evil" not in headers
+
+
+@pytest.mark.parametrize("other", ['seen={"a": "b"}', "two words=1", "bare", "[x]=1"])
+def test_cookies_of_other_programs_do_not_hide_ours(public, other):
+    cookie = Access.of("0.0.0.0", token=TOKEN).cookie
+    sent = {"Cookie": f"{other}; livebot-90={cookie}; {other}"}
+    assert ask(public, host="bot.example:90", headers=sent)[0] == 200
+
+
 @pytest.mark.parametrize("token", [None, "", "wrong"])
 def test_a_control_without_its_token_is_refused(private, token):
     headers = {} if token is None else {"X-Livebot-Token": token}
@@ -190,6 +207,33 @@ def test_a_body_that_does_not_say_its_size_is_refused_when_it_becomes_too_large(
             connection.sendall(b"4000\r\n" + bytes(0x4000) + b"\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
     assert private.site.refusals.statistics()["body too large"] == before + 1
+
+
+def test_a_body_that_is_cut_off_is_no_request():
+    reached = []
+
+    async def behind(scope, receive, send):
+        reached.append(await receive())
+
+    refusals = Refusals()
+    gate = Gate(behind, Access.of("127.0.0.1", token=TOKEN), refusals)
+    came = [
+        {"type": "http.request", "body": b'{"muted": true}', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent = []
+
+    async def receive():
+        return came.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/x", "query_string": b"",
+             "headers": [(b"host", b"localhost")]}  # fmt: skip
+    asyncio.run(gate(scope, receive, send))
+    assert not reached
+    assert refusals.statistics() == {"body cut off": 1}
 
 
 def test_a_body_in_pieces_arrives_whole(private):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import http.cookies
 import ipaddress
 import json
 import secrets
@@ -14,7 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+from starlette.requests import cookie_parser
 
 from threadkit import REAL, Runtime
 
@@ -245,12 +246,8 @@ class _Request:
         return self.method == "GET" and "text/html" in (self.header("accept") or "")
 
     def cookie(self, name: str) -> str | None:
-        try:
-            jar = http.cookies.SimpleCookie(self.header("cookie") or "")
-        except http.cookies.CookieError:
-            return None
-        value: str | None = jar[name].value if name in jar else None
-        return value
+        """Its value. Read leniently: other programs of this host set cookies of their own ways."""
+        return cookie_parser(self.header("cookie") or "").get(name)
 
     def take_token(self) -> str | None:
         """Take `token` out of the query, so that nobody behind the gate sees it."""
@@ -301,8 +298,8 @@ async def _with_body(request: _Request, receive: Any) -> Any:
     more = True
     while more:
         message = await receive()
-        if message["type"] != "http.request":
-            break
+        if message["type"] != "http.request":  # it hung up: what came is not what it meant
+            raise _cut_off()
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > _LARGEST_BODY:
@@ -318,6 +315,10 @@ async def _with_body(request: _Request, receive: Any) -> Any:
 def _too_large() -> Refusal:
     sentence = f"the body may have {_LARGEST_BODY} bytes at most"
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body too large", sentence)
+
+
+def _cut_off() -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, "body cut off", "the body ended before it was complete")
 
 
 async def _refuse(refusal: Refusal, scope: Any, send: Any) -> None:
@@ -341,7 +342,8 @@ async def _refuse(refusal: Refusal, scope: Any, send: Any) -> None:
 async def _let_in(access: Access, request: _Request, send: Any) -> None:
     """Keep the token in a cookie, and lead to the address without it: addresses are remembered."""
     query = request.scope["query_string"].decode("latin-1")
-    target = request.path + (f"?{query}" if query else "")
+    # Quoted, as it came: no header ends in it, and no browser takes a \ in it for a slash.
+    target = quote(request.path) + (f"?{query}" if query else "")
     if target.startswith("//"):
         target = "/"  # would lead to another site
     cookie = f"{_cookie_name(request)}={access.cookie}; Path=/; HttpOnly; SameSite=Lax"
