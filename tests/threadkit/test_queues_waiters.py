@@ -162,6 +162,67 @@ def test_a_wake_up_passed_on_in_a_finalizer_reaches_a_loop_about_to_sleep():
     assert asyncio.run(main()) == "item"
 
 
+def test_a_put_is_woken_though_its_timer_rang_in_the_same_moment():
+    """Room comes after the timer for what goes stale, and before the coroutine goes on."""
+
+    async def main():
+        queue = MessageQueue(maxsize=2)
+        queue.put("stale", ttl=0.01)
+        queue.put("kept")
+        task = asyncio.ensure_future(queue.aput("new"))
+        await asyncio.sleep(0)
+        loop, taken = asyncio.get_running_loop(), asyncio.Event()
+
+        def take():
+            assert queue.get_nowait() == "kept"
+            taken.set()
+
+        due = queue._putters.waiting[0].look_at + 0.1
+        while loop.time() < due:  # so both timers are found due at once, the other one first
+            pass
+        loop.call_at(due, take)
+        await asyncio.wait_for(taken.wait(), 30)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert task.done(), queue
+        assert queue.get_nowait() == "new"
+
+    asyncio.run(main())
+
+
+def test_a_get_is_woken_in_a_loop_that_went_on_in_another_thread():
+    queue = MessageQueue()
+    asleep, woken = threading.Event(), threading.Event()
+    loop = asyncio.new_event_loop()
+
+    async def begin():
+        task = asyncio.ensure_future(queue.aget())
+        task.add_done_callback(lambda _: woken.set())
+        await asyncio.sleep(0)
+        return task
+
+    task = loop.run_until_complete(begin())
+    select = loop._selector.select
+
+    def tell_and_select(timeout):
+        if timeout is None:
+            asleep.set()
+        return select(timeout)
+
+    loop._selector.select = tell_and_select
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        assert asleep.wait(30)
+        queue.put("item")  # by the thread in which the loop began
+        assert woken.wait(5), "the loop sleeps on"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+    assert task.result() == "item"
+
+
 HAMMER = """
     import asyncio, gc, logging, sys, threading
     from threadkit import MessageQueue, QueueClosed

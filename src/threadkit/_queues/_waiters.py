@@ -61,12 +61,13 @@ class ThreadWaiter:
 class LoopWaiter:
     """A suspended coroutine of some event loop."""
 
-    __slots__ = ("_future", "_loop", "_thread", "look_at", "returning")
+    __slots__ = ("_future", "_is_woken", "_loop", "_thread", "look_at", "returning")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._future: asyncio.Future[bool] = self._loop.create_future()
+        self._future: asyncio.Future[None] = self._loop.create_future()
+        self._is_woken = False  # also where its timer resolved the future just before
         self.returning = False
         self.look_at = inf
 
@@ -74,11 +75,12 @@ class LoopWaiter:
         """Suspend until woken (True) or for `timeout` seconds of the loop's clock (False)."""
         timer = None if timeout is None else self._loop.call_later(timeout, self._resolve, False)
         try:
-            woken = await self._future
+            await self._future
         finally:
             if timer is not None:
                 timer.cancel()
         self._future = self._loop.create_future()
+        woken, self._is_woken = self._is_woken, False
         return woken
 
     def wake(self, *, in_handler: bool = False) -> bool:
@@ -89,7 +91,7 @@ class LoopWaiter:
         """
         if self._loop.is_closed():
             return False
-        if self._thread == threading.get_ident() and not in_handler:
+        if not in_handler and self._thread == threading.get_ident() and self._runs_here():
             self._resolve(True)
             return True
         try:
@@ -98,9 +100,17 @@ class LoopWaiter:
             return False
         return True
 
+    def _runs_here(self) -> bool:
+        """Whether this thread runs the loop; it may go on in another than it began in."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     def _resolve(self, woken: bool) -> None:
+        self._is_woken = self._is_woken or woken
         if not self._future.done():
-            self._future.set_result(woken)
+            self._future.set_result(None)
 
 
 Waiter: TypeAlias = "ThreadWaiter | LoopWaiter"
