@@ -36,6 +36,10 @@ __all__ = [
 ]
 
 
+# In a room that hides its viewers everybody has the id 111111; without an id at all, 0 or none.
+_SHARED_IDS = ("", "0", "111111")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
     """Somebody in the room, as far as the feed says."""
@@ -49,6 +53,15 @@ class User:
     fan_club: str = ""
     gender: int = 0
     """0 unknown, 1 male, 2 female."""
+
+    @property
+    def identity(self) -> str:
+        """What tells viewers apart: the id, with the name in rooms that give all the same id.
+
+        >>> User(id="42", name="a").identity, User(id="111111", name="a").identity
+        ('42', '111111 a')
+        """
+        return f"{self.id} {self.name}" if self.id in _SHARED_IDS else self.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,10 +52,10 @@ def chat(text, user="1", **facts):
     return Chat(id=str(next(_ids)), user=viewer, text=text)
 
 
-def gift(n=1, *, user="1", group="7", end=False, price=1, gift_id="5", **facts):
+def gift(n=1, *, user="1", called=None, group="7", end=False, price=1, gift_id="5", **facts):
     return Gift(
         id=str(next(_ids)),
-        user=User(id=user, name=f"n{user}"),
+        user=User(id=user, name=called or f"n{user}"),
         gift_id=gift_id,
         name="小心心",
         diamond_count=price,
@@ -112,6 +112,27 @@ def test_a_blocked_word_is_found_in_its_disguises(clock, text):
     assert judge.consider(chat(text)).reason == "blocked_word"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("加[大笑]微[大笑]信", "加[比心][玫瑰]微信", "加🎉微🎉信"),
+        *("加\u200b微\u2060信", "加\u3164微\u115f信", "加\uffa0微信"),
+        *("jíavx", "JÎÀVX", "jiavx\u0301", "j\u0456\u0430v\u0445", "\u0408IAVX", "ji\u03b1\u03bdx"),
+    ],
+)
+def test_a_blocked_word_is_found_behind_stickers_and_letters_that_deceive(clock, text):
+    judge = judge_with(clock, blocked_words=("加微信", "jiavx"))
+    assert judge.consider(chat(text)).reason == "blocked_word"
+    assert judge.consider(gift(called=text)).event.user.name == ""
+    assert judge.objection(text) == "blocked_word"
+
+
+def test_letters_that_nobody_sees_are_neither_text_nor_name(clock):
+    judge = judge_with(clock)
+    assert judge.consider(chat("\u3164\u3164")).reason == "empty"
+    assert judge.consider(chat("你好", name="\u3164")).event.user.name == ""
+
+
 def test_a_blocked_pattern_is_searched_in_the_cleaned_text(clock):
     judge = judge_with(clock, blocked_patterns=(r"\d{6,}",))
     assert judge.consider(chat("找我１２３４５６")).reason == "blocked_pattern"
@@ -141,6 +162,21 @@ def test_a_viewer_who_was_answered_cools_down(clock):
     assert judge.consider(chat("别人说的", user="2")).outcome is Outcome.SPEAK
     clock.now += 0.1
     assert judge.consider(chat("再来一句")).outcome is Outcome.SPEAK
+
+
+@pytest.mark.parametrize("shared", ["111111", "0", ""])
+def test_viewers_that_the_room_hides_are_told_apart_by_name(clock, shared):
+    judge = judge_with(clock, cool_down=5.0)
+    assert judge.consider(chat("第一句", user=shared, name="嗨***")).outcome is Outcome.SPEAK
+    assert judge.consider(chat("别人说的", user=shared, name="涂***")).outcome is Outcome.SPEAK
+    assert judge.consider(chat("再来一句", user=shared, name="嗨***")).reason == "cool_down"
+
+
+def test_combos_of_viewers_that_the_room_hides_do_not_mix(clock):
+    combos = GiftCombos()
+    for name in ("嗨***", "涂***"):
+        assert combos.add(gift(2, user="111111", group="0", called=name, increment=2), 0.0).held
+    assert [announcement.count for announcement in combos.due(3.0)] == [2, 2]
 
 
 def test_a_dropped_text_does_not_start_a_cool_down(clock):
@@ -470,7 +506,8 @@ def test_many_threads_may_consider_at_once_and_the_books_balance():
     [
         ({"cool_down": -1}, "cool_down must be 0 or more, not -1"),
         ({"text_limit": 0}, "text_limit must be 1 or more, not 0"),
-        ({"blocked_words": ("!",)}, "need letters or digits, not '!'"),
+        ({"blocked_words": ("!",)}, "blocked_words: each needs a letter or digit, not '!'"),
+        ({"called": ("!",)}, "called: each needs a letter or digit, not '!'"),
         ({"blocked_patterns": ("(",)}, "blocked_patterns: '(' does not compile"),
     ],
 )

@@ -77,7 +77,7 @@ class GiftCombos:
         """Take one message."""
         if gift.increment is None and gift.group_id == "0":
             return Step(count=max(1, gift.repeat_count))  # nothing tells its messages apart
-        key = (gift.user.id if gift.user else "", gift.gift_id, gift.group_id)
+        key = (gift.user.identity if gift.user else "", gift.gift_id, gift.group_id)
         self._forget(now)
         combo = self._held.get(key) or self._told.get(key)
         if combo is None:

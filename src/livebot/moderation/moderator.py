@@ -341,7 +341,7 @@ class Moderator:
         """Whether this viewer was answered a moment ago; when not, they are answered now."""
         if event.user is None:
             return False
-        key = (event.user.id, event.kind)
+        key = (event.user.identity, event.kind)
         if now < self._answered_at.get(key, float("-inf")) + self._rules.cool_down:
             return True
         self._answered_at[key] = now

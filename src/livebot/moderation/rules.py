@@ -16,8 +16,8 @@ class Rules:
     """The settings of a `Moderator`.
 
     Args:
-        blocked_words: A text that holds one is dropped, however it is spaced, cased or widened; a
-            name that holds one is not said.
+        blocked_words: A text that holds one is dropped, however it is spaced, cased, widened,
+            accented or split by stickers; a name that holds one is not said.
         blocked_patterns: Regular expressions, searched in the cleaned text and name.
         blocked_users: Ids or exact names of viewers who are ignored.
         called: Names the streamer and the bot answer to; a text that holds one ranks higher.
@@ -51,9 +51,10 @@ class Rules:
                 least = 0 if field.name in ("cool_down", "repeat_window", "combo_idle") else 1
                 if value < least:
                     raise ValueError(f"{field.name} must be {least} or more, not {value}")
-        for word in self.blocked_words + self.called:
-            if not squeezed(word):
-                raise ValueError(f"blocked_words and called need letters or digits, not {word!r}")
+        for name, words in (("blocked_words", self.blocked_words), ("called", self.called)):
+            for word in words:
+                if not squeezed(word):
+                    raise ValueError(f"{name}: each needs a letter or digit, not {word!r}")
         for pattern in self.blocked_patterns:
             try:
                 re.compile(pattern)
@@ -72,9 +73,11 @@ class Filter:
 
     def objection(self, raw: str, cleaned: str) -> str:
         """Why a text is not to be said, empty when it may."""
-        letters = squeezed(raw) if self._words else ""
-        if any(word in letters for word in self._words):
-            return "blocked_word"
+        if self._words:
+            # As it was written, and as it would be said: stickers between letters are left out.
+            letters = squeezed(raw), squeezed(cleaned)
+            if any(word in each for each in letters for word in self._words):
+                return "blocked_word"
         if any(pattern.search(cleaned) for pattern in self._patterns):
             return "blocked_pattern"
         return ""

@@ -20,6 +20,25 @@ _PHRASE = re.compile(r"(.{2,8}?)\1{2,}")  # 加油加油加油
 _AGAIN = re.compile(r"(\D{1,8}?)\1+")  # not digits: 100 and 10 are different things
 _SPOKEN = {"L", "N", "P"}  # major categories kept: letters, numbers, punctuation
 _SPOKEN_SIGNS = {"Sm", "Sc"}  # and + = $ ￥, but no emoji, which are So
+# Letters that nobody sees: Hangul fillers.
+_INVISIBLE = dict.fromkeys(map(ord, "\u115f\u1160\u3164\uffa0"))
+# Letters that pass for others, in lower case: Cyrillic and Greek ones, and Latin ones with accents.
+_LOOK_ALIKE = {
+    **str.maketrans(
+        "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455"
+        "\u04bb\u0501\u051b\u051d\u0432\u043a\u043c\u043d\u0442",
+        "aeopcyxijshdqwbkmht",
+    ),
+    **str.maketrans(
+        "\u03b1\u03b2\u03b5\u03b9\u03ba\u03bd\u03bf\u03c1\u03c4\u03c5\u03c7", "abeikvoptux"
+    ),
+    **{
+        code: unicodedata.normalize("NFD", chr(code))[0]
+        for code in (*range(0x00E0, 0x0250), *range(0x1E00, 0x1F00))
+        if chr(code).isalpha()
+    },
+    **_INVISIBLE,
+}
 _ENDINGS = "啊呀吧呢了吗嘛哦喔哈啦哇"  # said or not, the sentence is the same
 
 
@@ -35,7 +54,7 @@ def clean(text: str, limit: int = 60) -> str:
     >>> clean("66666666"), clean("一共10000块"), clean("加油加油加油加油"), clean("[比心]🎉。")
     ('666', '一共10000块', '加油加油', '')
     """
-    kept = unicodedata.normalize("NFKC", text[:_RAW_LIMIT])[:_RAW_LIMIT]
+    kept = unicodedata.normalize("NFKC", text[:_RAW_LIMIT])[:_RAW_LIMIT].translate(_INVISIBLE)
     if not kept.isalnum():  # most texts are letters only and need no look at each character
         kept = " ".join(_spoken(_STICKER.sub(" ", kept)).split())
     if len(set(kept)) < len(kept):  # without a character that comes twice nothing is repeated
@@ -74,10 +93,13 @@ def _spoken(text: str) -> str:
 def squeezed(text: str) -> str:
     """The letters and digits of `text` alone, in one case: what block lists compare.
 
-    >>> squeezed("加 ＶＸ-1\u200b23！")
-    '加vx123'
+    Accents are left out, and letters of other scripts that look like Latin ones become these.
+
+    >>> squeezed("加 ＶＸ-1\u200b23！"), squeezed("\u0421rêpe")
+    ('加vx123', 'crepe')
     """
     folded = unicodedata.normalize("NFKC", text[:_RAW_LIMIT]).casefold()
+    folded = folded if folded.isascii() else folded.translate(_LOOK_ALIKE)
     return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
 
 
