@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import tomlkit
 from pydantic import (
@@ -208,10 +209,21 @@ class ReplySettings(_Frozen):
         )
 
 
+def _web_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or any(map(str.isspace, url)):
+        raise ValueError("must be an address such as http://127.0.0.1:11434/v1")
+    return url
+
+
 class ModelSettings(_Frozen):
     """A language model that answers chats. Without a `model` the templates answer."""
 
-    base_url: str = "http://127.0.0.1:11434/v1"
+    base_url: Annotated[str, AfterValidator(_web_address)] = "http://127.0.0.1:11434/v1"
     """An OpenAI-compatible address; this one is Ollama's."""
     model: str = ""
     """Its name, such as "qwen3:4b" or "deepseek-chat"; empty: templates answer."""
@@ -423,7 +435,7 @@ class SettingsFile:
         self._on_error = on_error
         self._observer: Any = None
         self._news: queue.SimpleQueue[bool] = queue.SimpleQueue()  # True: touched; False: stop
-        self._thread = threading.Thread(target=self._read_when_quiet, name="livebot-settings")
+        self._thread: Any = None
         self.current = load(path)
 
     def start(self, ctx: object = None) -> None:
@@ -436,6 +448,7 @@ class SettingsFile:
         self._observer.schedule(changed, str(self._path.resolve().parent))
         self._observer.start()
         self._news.put(True)  # it may have changed since it was loaded
+        self._thread = threading.Thread(target=self._read_when_quiet, name="livebot-settings")
         self._thread.start()
 
     def stop(self, ctx: object = None) -> None:

@@ -79,6 +79,11 @@ def test_the_commented_file_explains_every_key():
             "[model]\nper_minute = -1",
             "model.per_minute: Input should be greater than or equal to 0",
         ),
+        ("[model]\nbase_url = 'http://[::1'", "model.base_url: Value error, must be an address"),
+        ("[model]\nbase_url = 'localhost:11434'", "such as http://127.0.0.1:11434/v1, not 'local"),
+        ("[model]\nbase_url = 'http://a b/v1'", "model.base_url: "),
+        ("[model]\nbase_url = 'http://a:99999/v1'", "model.base_url: "),
+        ("[model]\nbase_url = ''", "model.base_url: "),
         ("voice = 3", "voice: "),
         ("[voice\n", "is not TOML"),
     ],
@@ -167,6 +172,16 @@ def test_a_changed_file_is_read_again(write):
         assert watched.news.acquire(timeout=30)
     assert watched.told[-1].voice.volume == 0.25
     assert watched.file.current == watched.told[-1]
+
+
+def test_a_file_is_watched_again_after_a_restart(write):
+    watched = Watched(write("[voice]\nvolume = 0.5\n"))
+    with watched:
+        pass
+    with watched:
+        write("[voice]\nvolume = 0.25\n")
+        assert watched.news.acquire(timeout=30)
+    assert watched.file.current.voice.volume == 0.25
 
 
 def test_a_change_between_the_loading_and_the_watching_is_seen(write):
