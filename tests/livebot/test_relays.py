@@ -69,7 +69,9 @@ def collect(source_type, url, state=FeedState.ENDED):
         assert reached.wait(WITHIN), source.statistics()
     finally:
         source.stop()
-    return events, source.statistics()
+    statistics = source.statistics()
+    assert_every_message_has_one_fate(statistics)
+    return events, statistics
 
 
 def bare(event):
@@ -160,6 +162,9 @@ def test_increments_of_barragegrab_are_not_folded_a_second_time(relay):
         json.dumps({"Type": 1, "Data": {"Content": "x"}}),
         json.dumps({"Type": 1, "Data": "not json"}),
         json.dumps({"Type": 2, "Data": json.dumps({"Count": "many"})}),
+        json.dumps({"Type": 2, "Data": '{"Count": 1e999}'}),
+        json.dumps({"Type": 5, "Data": json.dumps({"DiamondCount": 10**400})}),
+        json.dumps({"Type": 1, "Data": json.dumps({"User": {"Level": 2**63}})}),
         json.dumps({"Type": 1, "Data": json.dumps({"User": {"Level": [1]}})}),
     ],
 )

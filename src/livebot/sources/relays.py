@@ -170,7 +170,7 @@ class BarrageGrabSource(_RelaySource):
         }
         try:
             return build(facts, head)
-        except (TypeError, ValueError) as exc:
+        except (TypeError, ValueError, OverflowError) as exc:
             raise MalformedFrame(f"Type {number}: {exc}") from None
 
 
@@ -178,8 +178,14 @@ _Facts = Mapping[str, Any]
 _Head = dict[str, Any]
 
 
+_LARGEST = 2**63 - 1  # the platform's own numbers have 64 bits; JSON's have no end
+
+
 def _int(facts: _Facts, key: str) -> int:
-    return int(facts.get(key) or 0)
+    number = int(facts.get(key) or 0)
+    if abs(number) > _LARGEST:
+        raise ValueError(f"{key} is beyond 64 bits")
+    return number
 
 
 def _text(facts: _Facts, key: str) -> str:
@@ -204,7 +210,7 @@ def _grabbed_user(facts: _Facts) -> User | None:
             fan_club=_text(club, "ClubName"),
             gender=_int(facts, "Gender"),
         )
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise MalformedFrame(f"User: {exc}") from None
 
 
