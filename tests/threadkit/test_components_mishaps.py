@@ -363,3 +363,73 @@ def test_a_runtime_of_its_own_is_passed_on_to_everything(request):
             assert pool.submit(sim.monotonic).result() == sim.monotonic()
 
     sim.run(scenario)
+
+
+# -- groups that are stopped ------------------------------------------------------------------
+
+
+def start_in_vain(manager):
+    with contextlib.suppress(LifecycleError):  # it was stopped meanwhile
+        manager.start()
+
+
+def test_a_group_stopped_while_it_starts_stops_what_it_had_started():
+    def scenario(sim):
+        log, slow = [], Part()
+        slow.start = lambda ctx: ctx.wait_stopping() and log.append("slow was told")
+        slow.stop = lambda ctx: log.append("-slow")
+        manager = ComponentManager(runtime=sim)
+        group = manager.group("group")
+        group.add("early", Part(log, "early"))
+        group.add("slow", slow, needs=["early"])
+        starter = sim.thread(start_in_vain, args=(manager,))
+        starter.start()
+        sim.sleep(1)
+        began_at = sim.monotonic()
+        report = manager.stop(5)
+        assert log == ["+early", "slow was told", "-slow", "-early"]
+        assert sim.monotonic() == began_at
+        assert not report.failed
+        assert not report.abandoned
+        starter.join()
+
+    explore(scenario, 30)
+
+
+@pytest.mark.parametrize("stage", ["start", "stop"])
+def test_members_of_a_group_are_asked_within_the_outer_budget(stage):
+    def scenario(sim):
+        asked_at, slow, early = [], Part(), Part()
+        early.stop = lambda ctx: asked_at.append(sim.monotonic())
+        setattr(slow, stage, lambda ctx: sim.sleep(1000))
+        manager = ComponentManager(runtime=sim)
+        group = manager.group("group", start_timeout=5000, stop_timeout=5000)
+        group.add("early", early)
+        group.add("slow", slow, needs=["early"], start_timeout=5000, stop_timeout=5000)
+        starter = sim.thread(start_in_vain, args=(manager,))
+        starter.start()
+        sim.sleep(1)
+        began_at = sim.monotonic()
+        report = manager.stop(5)
+        assert sim.monotonic() - began_at <= 5
+        assert "group/slow" in report.abandoned
+        sim.sleep(1)
+        assert len(asked_at) == 1
+        assert asked_at[0] - began_at < 5
+        starter.join()
+
+    explore(scenario, 30)
+
+
+def test_a_start_that_failed_has_failed_though_a_signal_comes_while_it_is_taken_back():
+    def scenario(sim):
+        manager = ComponentManager(runtime=sim)
+        slow, bad = Part(), Part()
+        slow.stop = lambda ctx: manager.request_stop() or sim.sleep(2)
+        bad.start = lambda ctx: 1 // 0
+        manager.add("slow", slow)
+        manager.add("bad", bad, needs=["slow"])
+        with pytest.raises(StartupError, match="bad"):
+            manager.run(signals=())
+
+    explore(scenario, 10)

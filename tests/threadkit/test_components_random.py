@@ -84,6 +84,7 @@ class World:
         draw = random.Random(seed)
         self.sim, self.log, self.ctx, self.starts = sim, [], {}, {}
         self.gate = sim.event()
+        self.crashed = set()
         self.draw = draw
         self.manager = ComponentManager(
             "world",
@@ -114,6 +115,7 @@ class World:
     def crash_somebody(self):
         ctx = self.ctx.get(self.draw.choice(self.names))
         if ctx is not None:
+            self.crashed.add(ctx.name)
             ctx.fail(ValueError("crash"))
 
     def live(self):
@@ -242,8 +244,9 @@ def scenario_of_a_program(grace):
         try:
             code = manager.run(signals=(), grace=grace)
         except StartupError as error:
-            code, failed = None, {world.fates[name] for name in error.failed}
-            assert failed & {*BAD_STARTS, *CRASHES}
+            code, failed = None, {*error.failed}
+            bad = {name for name, fate in world.fates.items() if fate in BAD_STARTS + CRASHES}
+            assert failed & (bad | world.crashed)
         left_at, came_by_then = sim.monotonic(), came.copy()
         report = manager.report()
         asked_at = came_by_then[0][1] if came_by_then else left_at

@@ -54,6 +54,7 @@ class Context:
         self._monotonic = runtime.monotonic
         self._stopping = runtime.event()
         self._settled = runtime.event()  # ready, ended, or not wanted any more
+        self._when_stopping: Callable[[], object] | None = None
         self._superseded = False
         self._beat: tuple[float, str | None] = (runtime.monotonic(), None)
         self._runtime = runtime
@@ -155,14 +156,25 @@ class Context:
         """For the manager: let `stopping` be true from now on."""
         self.stop_by = stop_by
         self.final = final
+        self._leave()
+
+    def when_stopping(self, tell: Callable[[], object]) -> None:
+        """For groups: call what must not block once `stopping` is true, perhaps more than once."""
+        self._when_stopping = tell
+        if self.stopping:
+            tell()
+
+    def _leave(self) -> None:
         self._stopping.set()
         self._settled.set()
+        tell = self._when_stopping
+        if tell is not None:
+            tell()
 
     def supersede(self) -> None:
         """For the manager: fence this instance off."""
         self._superseded = True
-        self._stopping.set()
-        self._settled.set()
+        self._leave()
         with self._making:
             queues, promises = list(self._queues.values()), self._promises
         for queue in queues:

@@ -50,6 +50,7 @@ from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
 
 _LAST_RESORT = 5.0  # seconds beyond its budget after which a stop is not waited for; far above need
+_OWN_SHARE = 0.9  # of a group's time is for its parts; in the rest it asks those it waited for
 _LISTENER_GRACE = 1.0  # seconds listeners may hold up the end of a stop
 
 
@@ -365,7 +366,9 @@ class ComponentManager:
         """
         if timeout is not None:
             check_seconds("timeout", timeout, zero=True)
-        round_ = self._begin_start(timeout, only)
+        self._finish_start(self._begin_start(timeout, only))
+
+    def _finish_start(self, round_: StartRound) -> None:
         try:
             self._supervisor.wait_until(lambda: round_.has_ended, None)
         except BaseException:  # a signal handler raised, e.g. KeyboardInterrupt
@@ -411,7 +414,8 @@ class ComponentManager:
         Called on the thread of one of its components, it only begins the stop and returns, for that
         component has to stop as well.
 
-        Blocks: for at most `timeout` seconds; None: what the components' own allow.
+        Blocks: for at most `timeout` seconds, None: what the components' own allow; and for up to a
+        second for each listener that holds the threads that tell of events and take samples.
         """
         return self._stop(inf if timeout is None else timeout, final=True)
 
@@ -530,9 +534,10 @@ class ComponentManager:
                 if self._requests.wait_first():
                     self._supervisor.begin_stop(grace, final=True)
                     self._requests.wait_over()
-            if round_.failed and not round_.was_stopped:
+            gave_up = self._supervisor.failure is not None
+            if round_.failed and not (round_.was_stopped or gave_up):
                 self._raise_if_failed(round_)
-            orderly = self._supervisor.is_over and self._supervisor.failure is None
+            orderly = self._supervisor.is_over and not gave_up
             return 0 if orderly and not self.report().abandoned else 1
         finally:
             self._supervisor.on_over = None
@@ -544,14 +549,31 @@ class ComponentManager:
     def start_as_part(self, ctx: Context, /) -> None:
         """For an outer manager."""
         self._supervisor.escalate = ctx.fail
-        self.start()
+        round_ = self._begin_start()
+        ctx.when_stopping(lambda: self._stop_early(ctx))
+        try:
+            self._finish_start(round_)
+        except LifecycleError:
+            if round_.failed or not ctx.stopping:
+                raise
+
+    def _stop_early(self, ctx: Context) -> None:
+        # One that was replaced without being asked is not stopped for good: its successor may be
+        # at work with the same pools.
+        final = ctx.final and ctx.stop_by is not None
+        self._supervisor.begin_stop(self._left(ctx), final=final)
 
     def stop_as_part(self, ctx: Context, /) -> None:
         """For an outer manager."""
-        left = max(0.0, (ctx.stop_by or 0.0) - self._runtime.monotonic())
-        report = self._stop(left, final=ctx.final)
+        report = self._stop(self._left(ctx), final=ctx.final)
         if report.abandoned:
             raise LifecycleError(f"abandoned {', '.join(report.abandoned)}", component=self.name)
+
+    def _left(self, ctx: Context) -> float:
+        """Seconds for the stop of all parts, less than the outer manager waits for their end."""
+        if ctx.stop_by is None:  # replaced before it was asked: nobody waits
+            return inf
+        return _OWN_SHARE * max(0.0, ctx.stop_by - self._runtime.monotonic())
 
     # -- ends -------------------------------------------------------------------------------
 

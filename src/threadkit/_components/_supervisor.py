@@ -170,7 +170,7 @@ class Supervisor(Actor):
         if self._budget_ends_at is None or deadline < self._budget_ends_at:
             self._budget_ends_at = deadline
             self.after(deadline - self._monotonic(), self._budget_spent, deadline)
-        if self._round is not None:
+        if self._round is not None and not self._round.failed:
             self._round.was_stopped = True
         self._leave()
 
