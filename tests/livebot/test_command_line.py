@@ -134,6 +134,17 @@ def test_settings_that_cannot_be_used_are_refused_with_their_key(tmp_path, text,
     assert "Traceback" not in done.stderr
 
 
+def test_say_without_an_input_says_nothing(tmp_path):
+    call = "import sys; sys.stdin = None; from livebot.__main__ import main; sys.exit(main(%r))"
+    arguments = ["say", "--wav", "out.wav", "--json", "out.json"]
+    done = subprocess.run(
+        [sys.executable, "-c", call % arguments],
+        cwd=tmp_path, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out.json").read_bytes())["said"] == 0
+
+
 def test_check_tries_everything_and_says_what_works(tmp_path, simulator):
     with ModelServer() as server:
         (tmp_path / "livebot.toml").write_text(

@@ -7,7 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from livebot.commands.arguments import (
     add_command,
@@ -66,7 +66,7 @@ def _say(arguments: argparse.Namespace) -> int:
 
     check_writable(arguments.wav, arguments.json)
     voice = settings_of(arguments.config).voice
-    texts = [text for text in arguments.text or sys.stdin.read().splitlines() if text.strip()]
+    texts = [text for text in arguments.text or _lines() if text.strip()]
     engine, *others = engines_for(voice).values()
     speech = SpeechService(engine=engine, fallbacks=others, rate=arguments.rate or voice.rate)
     console = screen()
@@ -87,6 +87,12 @@ def _say(arguments: argparse.Namespace) -> int:
     code = manager.run(grace=5)
     tell(arguments.json, speaker.account(player.statistics()))
     return code or int(bool(speaker.failed))
+
+
+def _lines() -> Sequence[str]:
+    """The lines of the standard input, none where it is closed."""
+    stdin: TextIO | None = sys.stdin
+    return [] if stdin is None else stdin.read().splitlines()
 
 
 class _Speaker:
