@@ -240,6 +240,26 @@ def waiting_for_others_inside_a_task(sim):
         assert pool.submit(outer).result() == 2
 
 
+# Rare: the inner task has to end between the waiter's look at it and its joining.
+@pytest.mark.parametrize("wait", [concurrent.futures.wait, concurrent.futures.as_completed])
+def test_finish_against_waiting_inside_a_task(wait):
+    """A task that waits for others of its pool is told of one that ends just then."""
+
+    def inside(sim):
+        with pool_of(sim, 3) as pool:
+
+            def outer():
+                inner = [pool.submit(int, n) for n in range(2)]
+                for _ in wait(inner):
+                    pass
+                return all(future.done() for future in inner)
+
+            assert pool.submit(outer).result()
+
+    explored = explore(inside, 800, preempt=PREEMPT)
+    assert explored.schedules == 800
+
+
 # -- cancel, callbacks ---------------------------------------------------------------------
 
 

@@ -177,9 +177,16 @@ class Future(concurrent.futures.Future[T]):
         if type(cond) is not self._condition_type:
             cond = self._make_condition()
         worker = here.worker
-        if worker is not None and self._is_of(worker) and not self.done():
+        if worker is not None and self._is_of(worker) and not self._has_ended():
             cast("Origin", self._origin).waited_upon()
         return cond.waiters
+
+    def _has_ended(self) -> bool:
+        """As `done`, but changes nothing: its caller is about to join the condition's waiters.
+
+        Were they told of a result before it joins, it would never be told.
+        """
+        return self._result is not UNSET or self._state in _DONE_STATES
 
     def _is_of(self, worker: Any) -> bool:
         """Whether the worker belongs to the pool of this future."""
