@@ -163,7 +163,7 @@ def test_bad_arguments_of_methods_are_named():
     assert not cache
 
 
-@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, "1", None, True])
+@pytest.mark.parametrize("weight", [-1, math.nan, math.inf, 10**400, "1", None, True])
 def test_a_weigher_that_returns_nonsense_is_an_error_and_keeps_nothing(weight):
     cache = TTLCache(10, weigher=lambda _key, _value: weight)
     with pytest.raises((ValueError, TypeError), match="weigh"):
@@ -592,6 +592,39 @@ def test_a_listener_that_raises_is_logged_and_counted_and_hurts_nobody(caplog):
     assert cache.statistics().listener_errors == 1
     assert "rooms" in caplog.text
     assert "deaf" in caplog.text
+
+
+def test_a_listener_that_exits_takes_no_removal_from_the_others():
+    heard, all_heard = [], threading.Event()
+
+    def listen(key, _value, _cause):
+        heard.append(key)
+        if len(heard) == 5:
+            all_heard.set()
+        if key == 1:
+            raise SystemExit
+
+    cache = TTLCache(10, on_remove=listen)
+    cache.update(dict.fromkeys(range(5)))
+    with pytest.raises(SystemExit):
+        cache.clear()
+    assert all_heard.wait(10)  # by the sweeper, though nobody uses the cache any more
+    assert heard == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("size", [100, 5000])
+@POLICIES
+def test_a_clock_that_is_set_back_neither_hangs_nor_turns_the_order_round(policy, size):
+    now = itertools.count(1000.0)
+    set_back = [0.0]
+    cache = TTLCache(size, 1e9, clock=lambda: next(now) - set_back[0], policy=policy)
+    cache.update(dict.fromkeys(range(size)))
+    set_back[0] = 1e6
+    cache.put("new", 1)
+    cache.resize(size // 2)
+    assert len(cache) == size // 2
+    if policy == "lru":
+        assert set(cache) == {*range(size // 2 + 1, size), "new"}
 
 
 def test_causes_are_strings_too():

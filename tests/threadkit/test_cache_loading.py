@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import math
+import sys
 import threading
 import time
 import traceback
@@ -910,3 +911,41 @@ def test_an_aload_that_hits_takes_no_lock():
     finally:
         done.set()
         thread.join(WAIT)
+
+
+@pytest.mark.parametrize("spare_frames", range(12))
+def test_a_load_cut_off_by_the_limit_of_recursion_can_be_loaded_again(spare_frames):
+    cache = TTLCache(100_000)
+
+    def endless(number):
+        return cache.load(number, lambda key: endless(key + 1))
+
+    def from_deeper(frames):
+        return from_deeper(frames - 1) if frames else endless(0)
+
+    with pytest.raises(RecursionError):
+        from_deeper(spare_frames)  # it differs in which call is one too many
+    numbers = range(sys.getrecursionlimit())
+    join = in_threads(lambda: [cache.load(number, lambda key: key) for number in numbers])
+    assert join() == [list(numbers)]
+
+
+@pytest.mark.parametrize("use", ["load", "load_many", "aload"])
+def test_a_listener_that_exits_while_a_load_begins_keeps_nobody_waiting(use):
+    clock = FakeClock(100.0)
+
+    def leave(key, _value, cause):
+        if (key, cause) == ("old", "expired"):
+            raise SystemExit
+
+    cache = TTLCache(10, 5, refresh_after=3, clock=clock, on_remove=leave)
+    calls = {
+        "load": lambda: cache.load("old", str.upper),
+        "load_many": lambda: cache.load_many(["old"], lambda keys: dict.fromkeys(keys, 1)),
+        "aload": lambda: asyncio.run(cache.aload("old", str.upper)),
+    }
+    cache.put("old", "value", ttl=1)
+    clock.advance(2)
+    with pytest.raises(SystemExit):
+        calls[use]()
+    assert in_threads(lambda: cache.load("old", str.upper))() == ["OLD"]

@@ -81,6 +81,10 @@ class Announcer(Generic[K, V]):
                 except IndexError:
                     return
                 self._tell(key, value, CAUSES[cause])
+        except BaseException:  # a listener that exits or is interrupted: the rest is still told
+            if removed:
+                self._sweeper.schedule(self.announce, 0)
+            raise
         finally:
             self._telling.discard(me)
         self._sweeper.schedule(self.announce, 0)

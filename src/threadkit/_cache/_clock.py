@@ -8,6 +8,7 @@ recency a lottery. `strict` gives the readings of such a clock an order of their
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 
@@ -47,7 +48,7 @@ def _is_fine(clock: Callable[[], float]) -> bool:
 
 
 def strict(clock: Callable[[], float]) -> Callable[[], float]:
-    """`clock`, or the same clock with readings that are never equal in order.
+    """`clock`, or the same clock with readings that are never equal in order and never go back.
 
     >>> still = strict(lambda: 5.0)
     >>> first, second = still(), still()
@@ -57,9 +58,15 @@ def strict(clock: Callable[[], float]) -> Callable[[], float]:
     if _is_fine(clock):
         return clock
     turns = itertools.count()
+    latest = -math.inf
 
     def reading() -> float:
-        instant = _Instant(clock())
+        nonlocal latest
+        now = clock()
+        # Wall clocks are set back. If ours followed, what was put since would be older than all
+        # that was there, and a search for the oldest would find nothing.
+        latest = max(latest, now)
+        instant = _Instant(latest)
         instant.turn = next(turns)
         return instant
 

@@ -37,8 +37,10 @@ class Flight:
     Attributes:
         key: What is loaded.
         landed: Whether the outcome is known.
-        abandoned: Whether it landed without one (its loader was interrupted, or a bulk loader
-            left the key out): those who wait try again themselves.
+        abandoned: Whether it lands without one (its loader was interrupted, or a bulk loader
+            left the key out): those who wait try again themselves. Set before it landed, and by
+            a mere assignment: at the limit of recursion, where no call succeeds, whoever wants
+            the key next lands it.
         value: What the loader returned.
         failure: What the loader raised, or None.
         wanted: False once a clear, delete or put made the outcome outdated: it still goes to
@@ -84,8 +86,8 @@ class Flight:
         self._callbacks: list[Callable[[], object]] = []
 
     def is_lost(self) -> bool:
-        """Whether its loader can never end: its event loop was closed."""
-        return self._loop is not None and self._loop.is_closed()
+        """Whether nobody is going to land it: it was given up, or its event loop was closed."""
+        return self.abandoned or (self._loop is not None and self._loop.is_closed())
 
     def needs_the_loop_of(self, thread: int) -> bool:
         """Whether its loader runs on the event loop of `thread`, which must not block then."""

@@ -123,29 +123,31 @@ class Loading(Store[K, V]):
 
     def _fill(self, key: K, read: Callable[[K], V | None]) -> V | None:
         """The value of `key`, from `read(key)` if it is not here; waits for nobody's load."""
-        with self._held():
-            now = self._clock()
-            found = self._read_locked(key, now)
-            if found is not None:
-                self._hit_locked(found[0], now)
-                return found[1]
-            self._misses += 1
-            flight = Flight(key)
-            is_ours = self._enter_flight_locked(flight) is flight
-            found = self._read_locked(key, now) if is_ours else None
-            if found is not None:  # a `put` without the lock was faster
-                self._arrive_locked(flight)
-                return found[1]
-        if not is_ours:
-            return read(key)  # whoever loads it keeps it
+        ours: Flight | None = None
         try:
-            with inside(flight):
+            with self._held():
+                now = self._clock()
+                found = self._read_locked(key, now)
+                if found is not None:
+                    self._hit_locked(found[0], now)
+                    return found[1]
+                self._misses += 1
+                flight = Flight(key)
+                if self._enter_flight_locked(flight) is flight:
+                    ours = flight
+                    found = self._read_locked(key, now)
+                    if found is not None:  # a `put` without the lock was faster
+                        return found[1]
+            if ours is None:
+                return read(key)  # whoever loads it keeps it
+            with inside(ours):
                 value = read(key)
             if value is not None:
-                self._land(flight, value, now)
+                self._land(ours, value, now)
             return value
         finally:
-            self._abandon([flight])
+            if ours is not None:
+                self._give_up(ours)
 
     def _hit_locked(self, entry: Entry, now: float) -> None:
         entry.touched_at = now
@@ -274,6 +276,8 @@ class Loading(Store[K, V]):
             for flight in flights:  # some may have an old value to fall back on
                 result[flight.key] = flight.outcome()
         finally:
+            for flight in flights:
+                flight.abandoned = not flight.landed
             self._abandon(flights)
 
     # -- boarding: under the lock, everybody finds the value or a flight ------------------------
@@ -286,28 +290,36 @@ class Loading(Store[K, V]):
         A value without a flight is a hit; with one, a hit that we are to reload; a flight and
         NOTHING is a miss.
         """
-        self._enter()
+        ours: Flight | None = None
         try:
-            now = self._clock()
-            found = self._read_locked(key, now)
-            if found is not None:
-                entry, value = found
-                self._hit_locked(entry, now)
-                return value, self._refresh_locked(entry, now, loop) if refresh else None, True
-            self._misses += 1
-            self._raise_remembered_locked(key, now)
-            new = Flight(key, loop, self._get_ident())
-            flight = self._enter_flight_locked(new)
-            if flight is not new:
-                flight.join_locked(self._runtime)
-                return NOTHING, flight, False
-            found = self._read_locked(key, now)
-            if found is not None:  # a `put` without the lock was faster
-                self._arrive_locked(flight)
-                return found[1], None, True
-            return NOTHING, flight, True
-        finally:
-            self._leave()
+            self._enter()
+            try:
+                now = self._clock()
+                found = self._read_locked(key, now)
+                if found is not None:
+                    entry, value = found
+                    self._hit_locked(entry, now)
+                    ours = self._refresh_locked(entry, now, loop) if refresh else None
+                    return value, ours, True
+                self._misses += 1
+                self._raise_remembered_locked(key, now)
+                new = Flight(key, loop, self._get_ident())
+                flight = self._enter_flight_locked(new)
+                if flight is not new:
+                    flight.join_locked(self._runtime)
+                    return NOTHING, flight, False
+                ours = new
+                found = self._read_locked(key, now)
+                if found is not None:  # a `put` without the lock was faster
+                    self._arrive_locked(new)
+                    return found[1], None, True
+                return NOTHING, new, True
+            finally:
+                self._leave()  # calls the listener, which may exit
+        except BaseException:
+            if ours is not None:
+                self._give_up(ours)
+            raise
 
     def _enter_flight_locked(self, new: Flight) -> Flight:
         """The flight of the key: `new`, unless one is under way."""
@@ -361,6 +373,7 @@ class Loading(Store[K, V]):
             self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
         finally:
             if not flight.landed:
+                flight.abandoned = True  # no call: see Flight
                 self._abandon([flight])
         return cast("V", flight.outcome())
 
@@ -375,7 +388,9 @@ class Loading(Store[K, V]):
         except Exception as exc:  # noqa: BLE001 - all who wait get it
             self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
         finally:
-            self._abandon([flight])
+            if not flight.landed:
+                flight.abandoned = True  # no call: see Flight
+                self._abandon([flight])
         return cast("V", flight.outcome())
 
     def _reload_in_thread(self, flight: Flight, loader: Callable[[K], V]) -> None:
@@ -472,12 +487,19 @@ class Loading(Store[K, V]):
             self._flights.setdefault(flight.key, found)
         return flight.wanted
 
+    def _give_up(self, flight: Flight) -> None:
+        """Land `flight` without an outcome, unless it has one."""
+        if not flight.landed:
+            flight.abandoned = True  # no call: see Flight
+            self._abandon([flight])
+
     def _abandon(self, flights: list[Flight]) -> None:
         """Land those that have not landed without an outcome: who waits tries again."""
         for flight in flights:
             if not flight.landed:
                 with self._held():
-                    self._land_nothing_locked(flight)
+                    if not flight.landed:  # by who wants the key next
+                        self._land_nothing_locked(flight)
 
     def _land_nothing_locked(self, flight: Flight) -> None:
         try:

@@ -22,7 +22,7 @@ Removal
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -222,7 +222,7 @@ class Store(Generic[K, V]):
         weight = self._weigher(key, value)  # type: ignore[misc]
         if isinstance(weight, bool) or not isinstance(weight, (int, float)):
             raise TypeError(f"weigher must return a number, not {weight!r} for key {key!r}")
-        if not 0 <= weight < math.inf:
+        if not 0 <= weight <= sys.float_info.max:  # a larger int could not be added to a float
             raise ValueError(f"weigher must return a finite weight >= 0, not {weight!r}")
         return weight
 

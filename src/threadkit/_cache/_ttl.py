@@ -65,7 +65,8 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         stale_if_error: Seconds past its expiry that a value may be served by `load` if the
             loader fails.
         negative_ttl: Seconds a loader's error is remembered; by default it is not.
-        clock: A clock in seconds that never goes back. By default the runtime's.
+        clock: A clock in seconds; one that is set back stands still until it has caught up. By
+            default the runtime's.
         name: For errors and logs.
         runtime: Where locks, threads and the clock come from.
 
