@@ -230,6 +230,26 @@ class TestRecord:
         with pytest.raises(TypeError, match="must be an exception or a Failure"):
             errors.record(wrong)
 
+    @pytest.mark.parametrize("junk", [5, "a note", None, [1, 2], object()])
+    def test_notes_that_are_no_notes_keep_nothing_from_being_recorded(self, errors, junk):
+        exc = caught(bad_room)
+        exc.__notes__ = junk
+        failure = Failure(exc, site=(bad_room.__code__, 0))
+        errors.record(failure)
+        (group,) = errors.groups()
+        assert "no room 1" in group.format()
+        assert "no room 1" in failure.format()
+        assert errors.statistics().unrecorded == 0
+
+    def test_an_exception_that_exits_when_it_is_printed_ends_nobody_else(self, errors):
+        class Exiting(Exception):
+            def __str__(self):
+                raise SystemExit
+
+        errors.record(Exiting())
+        figures = errors.statistics()
+        assert figures.recorded + figures.unrecorded == 1
+
     def test_what_cannot_be_recorded_is_counted(self, errors, monkeypatch):
         monkeypatch.setattr(
             "threadkit._failures._log.classify", lambda exc: caught(bad_room).missing

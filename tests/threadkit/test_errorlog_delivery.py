@@ -16,7 +16,7 @@ def start(sim, *bodies):
     return threads
 
 
-@schedules(150, preempt=LINES)
+@schedules(300, preempt=LINES)
 def test_a_flush_waits_for_a_sink_whose_thread_another_is_starting(sim):
     told = []
     errors = ErrorLog(runtime=sim)
@@ -32,7 +32,7 @@ def test_a_flush_waits_for_a_sink_whose_thread_another_is_starting(sim):
     assert errors.close(LONG)
 
 
-@schedules(150, preempt=LINES)
+@schedules(600, preempt=LINES)
 def test_a_close_waits_for_a_sink_whose_thread_another_is_starting(sim):
     told = []
     errors = ErrorLog(runtime=sim)

@@ -1,6 +1,7 @@
 """Sinks: told in order, within limits, and never a burden to whoever records."""
 
 import concurrent.futures
+import errno
 import gc
 import json
 import logging
@@ -548,6 +549,27 @@ class TestJsonLines:
                 errors.add_sink(JsonLinesSink(path))
                 errors.record(ValueError("x"))
         assert len(lines(path)) == 2
+
+    def test_a_line_torn_by_a_full_disk_takes_no_other_with_it(self, errors, tmp_path, monkeypatch):
+        path = tmp_path / "failures.jsonl"
+        write, answers = os.write, [10, OSError(errno.ENOSPC, "full")]
+
+        def tear(fd, data):
+            answer = answers.pop(0) if answers else len(data)
+            if isinstance(answer, OSError):
+                raise answer
+            return write(fd, data[:answer])
+
+        monkeypatch.setattr("threadkit._failures._sinks.os.write", tear)
+        errors.add_sink(JsonLinesSink(path), limit=None)
+        for message in ("torn", "told", "told too"):
+            errors.record(ValueError(message))
+            assert errors.flush(TIMEOUT)
+        figures = sink_figures(errors)
+        assert (figures.failed, figures.delivered) == (1, 2)
+        torn, *whole = path.read_text(encoding="utf-8").splitlines()
+        assert len(torn) == 10
+        assert [json.loads(line)["message"] for line in whole] == ["told", "told too"]
 
     def test_a_folder_that_is_missing_is_a_counted_failure_of_the_sink(self, errors, tmp_path):
         errors.add_sink(JsonLinesSink(tmp_path / "missing" / "failures.jsonl"))

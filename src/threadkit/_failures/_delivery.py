@@ -157,7 +157,7 @@ class Delivery:
         """Whether it has a thread."""
         return self._thread is not None and self._thread.is_alive()
 
-    def pending(self) -> Callable[[float | None], bool]:
+    def pending_locked(self) -> Callable[[float | None], bool]:
         """A function that waits, up to a timeout, until all accepted so far was told."""
         accepted = self._accepted
         return lambda timeout: self._wait_until(lambda: self._told >= accepted, timeout)
@@ -167,11 +167,17 @@ class Delivery:
         done = self._runtime.event()
         self._waits[done] = is_so
         try:
-            if not is_so() and not self.runs_here() and self.ensure_thread():
+            may_wait = not self.runs_here() and not is_so() and self.ensure_thread()
+            if may_wait and not self._is_dead():
                 done.wait(timeout)
             return is_so()
         finally:
             del self._waits[done]
+
+    def _is_dead(self) -> bool:
+        """Whether the thread is gone before its end, as a simulated one is after its run."""
+        thread = self._thread
+        return thread is not None and thread.ident is not None and not thread.is_alive()
 
     def _tell_waits(self) -> None:
         for wait, is_so in self._waits.copy().items():

@@ -13,7 +13,7 @@ import sys
 import traceback as tracebacks
 from collections.abc import Iterator
 from types import CodeType, FrameType, TracebackType
-from typing import NoReturn, Protocol, TypeAlias
+from typing import NoReturn, Protocol, TypeAlias, cast
 
 from threadkit._errors import Retry, Severity
 from threadkit._failures._fingerprints import fingerprint_of
@@ -190,7 +190,7 @@ class Failure:
         self._annotate()
         exc = self.exception
         text = "".join(tracebacks.format_exception(type(exc), exc, self.traceback))
-        for note in getattr(exc, "__notes__", ()) if sys.version_info < (3, 11) else ():
+        for note in notes_of(exc) if sys.version_info < (3, 11) else ():
             if note not in text:
                 text += f"{note}\n"
         return text
@@ -263,6 +263,17 @@ def safe_str(exc: BaseException) -> str:
         return str(exc)
     except Exception:  # noqa: BLE001 - user code: its __str__
         return f"<{type(exc).__name__} whose __str__ raised>"
+
+
+def notes_of(exc: BaseException) -> tuple[str, ...]:
+    """The exception's PEP 678 notes; where they are none at all, what Python prints of them."""
+    try:
+        notes: object = getattr(exc, "__notes__", ())
+        if not isinstance(notes, (list, tuple)):
+            return (repr(notes),)
+        return tuple(map(str, cast("list[object]", notes)))
+    except Exception:  # noqa: BLE001 - user code: its __str__, __repr__, a property
+        return ()
 
 
 def clear_frames(exc: BaseException, traceback: TracebackType | None) -> None:

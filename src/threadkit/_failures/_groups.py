@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from threadkit._errors import Retry, Severity
-from threadkit._failures._failure import Failure, safe_str
+from threadkit._failures._failure import Failure, notes_of, safe_str
 
 _BUCKET = 5.0  # seconds; the grain of every rate
 _BUCKETS = 120  # ten minutes are remembered
@@ -68,7 +68,7 @@ class Story:
         self._report = tracebacks.TracebackException(
             type(exc), exc, failure.traceback, lookup_lines=False, compact=True
         )
-        self._notes = tuple(str(note) for note in getattr(exc, "__notes__", ()))
+        self._notes = notes_of(exc)
 
     def format(self) -> str:
         text = "".join(self._report.format())

@@ -239,6 +239,15 @@ class Ledger:
             self._tell_untold_locked()
             return self.sinks
 
+    def pending(self) -> list[Callable[[float | None], bool]]:
+        """For each sink but the caller's own: waits until all that was recorded before was told.
+
+        Under the lock, because another thread may have taken a failure of the caller's out of the
+        inbox, and be about to hand it to the sinks.
+        """
+        with self.alone():
+            return [sink.pending_locked() for sink in self.sinks if not sink.runs_here()]
+
     def tell_untold(self) -> None:
         """Queue a closing report for each sink and group with failures suppressed last."""
         with self.alone():

@@ -126,7 +126,7 @@ class ErrorLog:
             raise TypeError(f"exc must be an exception or a Failure, not {exc!r}")
         try:
             return self._record(failure, over=failure is exc)
-        except Exception:  # noqa: BLE001 - e.g. RecursionError, MemoryError: nobody to tell
+        except (Exception, SystemExit):  # noqa: BLE001 - e.g. MemoryError, or what its __str__ raised
             self._ledger.enter(Tally.UNRECORDED)
             return type(failure.exception).__qualname__
 
@@ -270,7 +270,7 @@ class ErrorLog:
         Blocks: up to `timeout` seconds; called by a sink, it does not wait for that sink.
         """
         deadline = None if timeout is None else self._monotonic() + timeout
-        waits = [sink.pending() for sink in self._ledger.sinks if not sink.runs_here()]
+        waits = self._ledger.pending()
         told = [wait(self._left(deadline)) for wait in waits]  # one that fails ends no other's wait
         return all(told)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from threadkit._errors import Severity
-from threadkit._failures._failure import Failure
+from threadkit._failures._failure import Failure, notes_of
 from threadkit._failures._groups import FailureGroup, message_of
 
 
@@ -103,7 +103,7 @@ class LoggingSink:
             exc = failure.annotated()
             exc_info = (type(exc), exc, failure.traceback)
             if sys.version_info < (3, 11):  # its formatters print no notes
-                text = "\n".join((text, *getattr(exc, "__notes__", ())))
+                text = "\n".join((text, *notes_of(exc)))
         self._logger.log(
             min(event.severity, logging.CRITICAL),
             "%s",
@@ -121,7 +121,8 @@ class JsonLinesSink:
 
     `failures.jsonl` is the newest; one that is full gets the time of its end as a suffix. Several
     processes may share the file: each appends whole lines, notices when another has put the file
-    aside, and gives what it puts aside a name of its own.
+    aside, and gives what it puts aside a name of its own. A line torn by a full disk is left as it
+    is, and ended before the next one.
 
     Thread safety: called by one thread at a time.
 
@@ -149,13 +150,18 @@ class JsonLinesSink:
         self._max_bytes = max_bytes
         self._backups = backups
         self._fd: int | None = None
+        self._is_torn = False  # the last line was written in part
 
     def __call__(self, event: FailureEvent) -> None:
         text = json.dumps(self._object(event), ensure_ascii=False, default=str)
         line = f"{text}\n".encode("utf-8", "backslashreplace")
         fd = self._open_for(len(line))
+        if self._is_torn and os.fstat(fd).st_size:
+            line = b"\n" + line
         while line:  # one write, unless the disk is about to be full
-            line = line[os.write(fd, line) :]
+            written = os.write(fd, line)
+            self._is_torn = written < len(line)
+            line = line[written:]
 
     def close(self) -> None:
         """Close the file; the next call opens it again."""
