@@ -294,6 +294,64 @@ class TestHealth:
 
         simulate(scenario)
 
+    def test_fifty_wake_an_idle_manager_less_than_once_a_second(self):
+        def scenario(sim):
+            class Well(Part):
+                asked = 0
+
+                def start(self, ctx):
+                    sim.sleep(0.07 * int(self.name))  # so that each is ready at its own time
+
+                def health(self):
+                    type(self).asked += 1
+                    return Health()
+
+            manager = ComponentManager(runtime=sim)
+            for number in range(50):
+                manager.add(str(number), Well(str(number), []))
+            manager.start()
+            actor = manager._supervisor
+            sleeps, inbox = [], actor._inbox
+
+            class Counting:
+                put, qsize = inbox.put, inbox.qsize
+
+                def get(self, timeout=None):
+                    if not inbox.qsize():
+                        sleeps.append(timeout)
+                    return inbox.get(timeout=timeout)
+
+            actor._inbox = Counting()
+            sim.sleep(101)
+            assert Well.asked >= 50 * 19
+            assert len(sleeps) < 101
+            manager.stop()
+
+        simulate(scenario)
+
+    def test_one_that_hangs_holds_up_no_other_answer(self):
+        def scenario(sim):
+            class Hangs(Part):
+                def health(self):
+                    sim.sleep(1000)
+
+            class Warms(Part):
+                def health(self):
+                    return Health(ready=False)
+
+            manager = ComponentManager(runtime=sim)
+            for name, kind in (("hangs", Hangs), ("warms", Warms)):
+                manager.add(name, kind(name, []), probe=Probe(period=10, failures=2))
+            manager.start()
+            sim.sleep(12)
+            assert state(manager, "warms") is ComponentState.DEGRADED
+            assert state(manager, "hangs") is ComponentState.RUNNING
+            sim.sleep(30)
+            assert next(p for p in manager.report().components if p.name == "hangs").restarts == 1
+            manager.stop()
+
+        simulate(scenario)
+
     def test_one_that_gives_no_sign_of_life_is_restarted_and_said_to_be_at_what(self):
         def scenario(sim):
             errors = ErrorLog(runtime=sim)

@@ -123,6 +123,7 @@ class Actor:
         expired: Callable[[Call], object],
         late: Callable[[BaseException | None], object] | None = None,
         insist: bool = False,
+        post: Callable[..., object] | None = None,
     ) -> Call:
         """On the actor's thread: run user code on a thread of its own.
 
@@ -134,8 +135,10 @@ class Actor:
             expired: A job when it is given up.
             late: Called on its thread when it is done after that, with its exception.
             insist: Whether to try again, until it is given up, when the system refuses a thread.
+            post: Takes the job with its result or exception, instead of `Actor.post`.
         """
         call = Call(self._runtime)
+        deliver = self.post if post is None else post
 
         def run() -> None:
             call.ident = ident = self._runtime.get_ident()
@@ -148,7 +151,7 @@ class Actor:
                 error = exc
             self.idents.discard(ident)
             if call.claim():
-                self.post(self._done, call, done, result, error)
+                deliver(self._done, call, done, result, error)
             elif late is not None:
                 late(error)
 

@@ -46,10 +46,10 @@ class Health:
 
 @dataclass(frozen=True)
 class Probe:
-    """How often `health()` is asked.
+    """How often `health()` is asked, of all that have the same period at one time.
 
     Args:
-        period: Seconds between two questions, and the longest an answer may take.
+        period: Most seconds between an answer and the next question, and until an answer.
         failures: Bad answers in a row after which the component is restarted.
 
     Raises:

@@ -101,6 +101,7 @@ class Supervisor(Actor):
         self.order = order
         self._dependents = dependents_of({name: self.handles[name].needs for name in order})
         self._restarts.forget()
+        self._watcher.forget()
         self.failure = None
         self._budget_ends_at = None
         self._is_leaving = False
