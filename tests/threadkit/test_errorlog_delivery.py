@@ -1,5 +1,6 @@
 """What flush and close answer: true only when it is so, whatever happens to the sinks' threads."""
 
+import logging
 import threading
 
 from threadkit import ErrorLog
@@ -145,3 +146,40 @@ def test_a_flush_does_not_wait_for_what_comes_in_after_it():
         assert flushed == [True]
         assert errors.statistics().sinks[0].delivered == 1
         gates["second"].set()
+
+
+def test_a_sink_whose_close_raises_system_exit_has_ended_all_the_same():
+    class Sink:
+        def __call__(self, event):
+            pass
+
+        def close(self):
+            raise SystemExit("not from here")
+
+    errors = ErrorLog()
+    errors.add_sink(Sink())
+    errors.record(ValueError("told"))
+    assert errors.close(5)
+
+
+def test_a_logging_handler_that_raises_does_not_end_the_thread_of_a_sink_that_does():
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise OSError("disk full")
+
+    def sink(event):
+        raise ValueError("sink")
+
+    broken = Broken()
+    logger = logging.getLogger("threadkit.failures")
+    logger.addHandler(broken)
+    try:
+        with ErrorLog() as errors:
+            errors.add_sink(sink, limit=None)
+            for number in range(3):
+                errors.record(ValueError(number))
+            assert errors.flush(5)
+            assert errors.statistics().sinks[0].failed == 3
+            assert errors.close(5)
+    finally:
+        logger.removeHandler(broken)

@@ -3,12 +3,14 @@
 import asyncio
 import concurrent.futures
 import errno
+import gc
 import itertools
 import queue
 import socket
 import ssl
 import sys
 import threading
+import weakref
 
 import pytest
 
@@ -208,3 +210,13 @@ class TestRegister:
             reader.join(10)
         assert wrong == []
         assert classify(Quota()) == classify(Exception())
+
+
+def test_a_verdict_undone_keeps_no_class_alive():
+    local = type("Local", (Exception,), {})
+    undo = register_verdict(local, Verdict(Severity.INFO, Retry.SAFE))
+    undo()
+    kept = weakref.ref(local)
+    del local, undo
+    gc.collect()
+    assert kept() is None

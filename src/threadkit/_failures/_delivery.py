@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections import deque
@@ -235,10 +236,10 @@ class Delivery:
         self._is_telling = True
         try:
             self._sink(event)
-        except BaseException:
+        except BaseException:  # noqa: BLE001 - counted, and told once
             self._failed += 1
             if self._failed == 1:
-                logger.warning("sink %s raised; its failures are counted", self.name, exc_info=True)
+                self._complain(logging.WARNING, "sink %s raised; its failures are counted")
         else:
             self._delivered += 1
         finally:
@@ -252,5 +253,10 @@ class Delivery:
         if callable(close):
             try:
                 close()
-            except Exception:
-                logger.exception("sink %s raised in close()", self.name)
+            except BaseException:  # noqa: BLE001 - SystemExit too: who waits for the end is told
+                self._complain(logging.ERROR, "sink %s raised in close()")
+
+    def _complain(self, level: int, text: str) -> None:
+        """Log what the sink raised; the handlers are user code too, and may not end its thread."""
+        with contextlib.suppress(Exception):
+            logger.log(level, text, self.name, exc_info=True)

@@ -104,6 +104,8 @@ def register_verdict(
             registered = _registrations.get(exc_type, [])
             if registration in registered:
                 registered.remove(registration)
+                if not registered:
+                    del _registrations[exc_type]  # it may be a class that is to go
                 _publish_locked()
 
     return undo
@@ -121,7 +123,7 @@ class _Registration:
 def _publish_locked() -> None:
     """Make a new table of the latest registrations. Readers hold the table they began with."""
     global _rules  # noqa: PLW0603 - one atomic store is the publication
-    told = {cls: stack[-1].rule for cls, stack in _registrations.items() if stack}
+    told = {cls: stack[-1].rule for cls, stack in _registrations.items()}
     _rules = {**_BUILT_IN, **told}
 
 
