@@ -171,8 +171,8 @@ class Answering:
             ):
                 spoken.put_nowait(sentence)
                 if not queued:
-                    queued = True
                     self._say(entry, verdict.priority)
+                    queued = True
         except QueueClosed:
             return  # the entry was dropped or interrupted: nobody listens any more
         except ModelUnavailable as exc:
@@ -181,8 +181,11 @@ class Answering:
             self._errors.record(exc, component="model", task=f"chat {entry.event.id}")
         if queued:
             spoken.close()
-        else:
+            return
+        try:
             self._fill_template(entry, verdict)
+        except Exception as exc:  # noqa: BLE001 - one event must not hurt the others
+            self._failed(entry, exc)
 
 
 def _rules(settings: Settings) -> Rules:

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from livebot.ledger import Entry
+from livebot.ledger import Entry, Stage
 from threadkit import (
     REAL,
     Context,
@@ -192,6 +192,8 @@ class AsyncMessageHandler(_QueueHandler):
             self._refused(entry, "stopping")
         except Exception:
             logger.exception("the work on %s failed", entry.event.id)
+            if entry.stage is Stage.RECEIVED:  # it was never begun
+                self._refused(entry, "error while answering")
 
 
 class VoiceStage(_Stage):

@@ -109,6 +109,31 @@ def test_what_a_closed_pool_refuses_is_told(handler_type):
     assert [(item.event.id, reason) for item, reason in refused] == [("1", "stopping")]
 
 
+def test_what_a_full_pool_refuses_is_told():
+    queue, refused, told = MessageQueue(), [], threading.Event()
+    gate, begun = threading.Event(), threading.Event()
+
+    def work(item):
+        begun.set()
+        gate.wait(30)
+
+    def refuse(item, reason):
+        refused.append((item.event.id, reason))
+        told.set()
+
+    with DynamicThreadPool(max_workers=1, queue_limit=1, overflow="reject") as pool:
+        handler = AsyncMessageHandler(queue, pool, work, refuse)
+        handler.start(None)
+        queue.put(entry(1))
+        assert begun.wait(30)
+        queue.put(entry(2))
+        queue.put(entry(3))
+        assert told.wait(30)
+        gate.set()
+        handler.stop(None)
+    assert refused == [("3", "error while answering")]
+
+
 def test_concurrency_must_be_one_at_least(pool):
     with pytest.raises(ValueError, match="concurrency must be at least 1, not 0"):
         AsyncMessageHandler(MessageQueue(), pool, print, print, concurrency=0)

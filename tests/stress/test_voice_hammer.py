@@ -45,6 +45,9 @@ class FastSink:
             if not block.any():
                 self._closing.wait(0.001)  # nothing to say: leave the processor to others
 
+    def widen(self):
+        return False
+
     def close(self):
         self._closing.set()
         self._thread.join()
