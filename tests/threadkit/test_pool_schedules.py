@@ -1365,6 +1365,17 @@ def a_random_life(sim):
         assert (books.lent, books.abandoned, books.alive) == (0, 0, 0)
 
 
+@scenario
+def two_tasks_shut_their_pool_down_and_report_it(sim):
+    """Both say that it is finished, whichever comes out of its shutdown first."""
+    with pool_of(sim, 1) as pool:
+        gate = sim.event()
+        pool.submit(gate.wait)
+        reports = [pool.submit(pool.shutdown) for _ in range(2)]
+        gate.set()
+        assert all(report.result().finished for report in reports)
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_under_many_schedules(name):
     function, options = SCENARIOS[name]

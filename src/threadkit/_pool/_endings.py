@@ -71,10 +71,11 @@ class Ending:
         finally:
             self._go()
         self._see_to_the_rest()
-        if wait and not self.join(timeout):
+        gone = wait and self.join(timeout)
+        if wait and not gone:
             cancelled += self.cancel_queued()
             self._ask_to_stop()
-        return self._report(cancelled)
+        return self._report(cancelled, gone=gone)
 
     def _see_to_the_rest(self) -> None:
         """Have somebody finish the backlog."""
@@ -83,14 +84,15 @@ class Ending:
         if crew.ready() and not crew.roster.workers:
             crew.roster.start_worker()
 
-    def _report(self, cancelled: int) -> ShutdownReport:
+    def _report(self, cancelled: int, *, gone: bool) -> ShutdownReport:
         crew, roster = self._crew, self._crew.roster
         tasks = roster.running()
         queued = 0 if roster.over else len(crew.backlog)  # what comes now is being refused
         me = own_worker(crew)
-        others = (roster.others(me) | roster.abandoned) - {me}
+        # Who was in the middle of a shutdown, too, may have come out of it since `join`.
+        others = roster.abandoned if gone else roster.others(me) | roster.abandoned
         return ShutdownReport(
-            finished=not queued and not others,
+            finished=not queued and not others - {me},
             cancelled=cancelled,
             running=tuple(sorted(map(name_of, tasks))),
             queued=queued,
