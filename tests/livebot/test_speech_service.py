@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import numpy as np
@@ -415,3 +416,35 @@ def test_retries_and_new_processes_are_counted_over_the_life_of_the_service():
     service.synthesize("二")
     seen = service.statistics()
     assert (seen.retried, seen.respawned) == (4, 4)
+
+
+class Odd:
+    """An engine that fails without a word of what went wrong, or answers with rubbish."""
+
+    name = "odd"
+
+    def __init__(self, pcm=b"", sample_rate=8000):
+        self._answer = (pcm, sample_rate)
+
+    def voices(self):
+        return [Voice("zh", "zh", ("zh",))]
+
+    def synthesize(self, text, voice, rate, volume):
+        if not self._answer[0]:
+            raise OSError("the library is gone")
+        return Speech(*self._answer, text)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("answer", [(), (b"\1" * 8001,), (b"\1\1" * 4000, 0)])
+def test_whatever_an_engine_fails_of_the_next_one_speaks(answer):
+    with contextlib.closing(
+        SpeechService(
+            engine=lambda: Odd(*answer), fallbacks=[lambda: Odd(b"\1\1" * 4000)], failures=1
+        )
+    ) as service:
+        assert service.synthesize("你好").seconds == 0.5
+        assert service.statistics().fallbacks == 1
+        assert "Error(" in service.statistics().given_up["odd"]

@@ -318,7 +318,9 @@ class SpeechService:
             if error.reason != "closed" or lender.closed:
                 raise
             speech, took = self._ask(lender, request)  # the engine was ended by a restart
-        speech = trimmed(speech)
+        except Exception as exc:  # an engine that fails in a way of its own has failed all the same
+            detail = repr(exc)
+            raise SpeechError("engine error", text=request.original, detail=detail) from exc
         with self._lock:
             self._synthesized += 1
             self._seconds += speech.seconds
@@ -335,7 +337,8 @@ class SpeechService:
             speech = checked(
                 engine.synthesize(text, voice, request.rate, self._volume), volume=self._volume
             )
-            return speech, self._monotonic() - began_at
+            took = self._monotonic() - began_at
+            return trimmed(speech), took
 
     # -- engines that fail ------------------------------------------------------------------
 
