@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from threadkit import TTLCache
+from threadkit import LoadCycle, TTLCache
 
 WAIT = 20
 POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
@@ -476,3 +476,29 @@ def test_a_key_whose_hash_fails_later_does_not_kill_its_entry_when_it_is_evicted
     assert cache.peek(key) == "value"
     cache["d"] = cache["e"] = 1
     check(cache)
+
+
+def test_a_key_that_loads_itself_while_its_load_begins_is_told_of_the_cycle():
+    class Key:
+        hashes = 0
+        trigger = 0
+
+        def __hash__(self):
+            self.hashes += 1
+            if self.hashes == self.trigger:
+                with pytest.raises(LoadCycle):
+                    cache.load(self, lambda _key: "inner")
+                met.append(self.trigger)
+            return 1
+
+    met = []
+    for at in (4, 5):  # when its flight is on the board, and before its loader is called
+        cache = TTLCache(10, 60)
+        key = Key()
+        key.trigger = at
+        loads = threading.Thread(target=cache.load, args=(key, lambda _key: "outer"), daemon=True)
+        loads.start()
+        loads.join(5)
+        assert not loads.is_alive()
+        assert cache.peek(key) == "outer"
+    assert met

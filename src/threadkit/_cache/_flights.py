@@ -75,7 +75,7 @@ class Flight:
         self.key = key
         self.refreshes = refreshes
         self._loop = loop  # runs the loader; None for a loader that runs in a thread of its own
-        self._thread = thread  # of the loop
+        self._thread = thread  # that boarded it, or of the loop
         self.landed = False
         self.abandoned = False
         self.value: Any = None
@@ -89,9 +89,14 @@ class Flight:
         """Whether nobody is going to land it: it was given up, or its event loop was closed."""
         return self.abandoned or (self._loop is not None and self._loop.is_closed())
 
-    def needs_the_loop_of(self, thread: int) -> bool:
-        """Whether its loader runs on the event loop of `thread`, which must not block then."""
-        return self._loop is not None and self._thread == thread and not self.landed
+    def needs(self, thread: int) -> bool:
+        """Whether its loader runs on `thread` or its event loop, which must not block then.
+
+        Not of a refresh without a loop, which has a thread of its own. A finalizer or a key's
+        `__hash__` may ask for a flight of its own thread before the loader was called.
+        """
+        is_its_own = self._loop is not None or self.refreshes is None
+        return self._thread == thread and is_its_own and not self.landed
 
     def join_locked(self, runtime: Runtime) -> None:
         """Make what a thread waits on, before the flight can land."""

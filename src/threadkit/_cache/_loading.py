@@ -132,7 +132,7 @@ class Loading(Store[K, V]):
                     self._hit_locked(found[0], now)
                     return found[1]
                 self._misses += 1
-                flight = Flight(key)
+                flight = Flight(key, thread=self._get_ident())
                 if self._enter_flight_locked(flight) is flight:
                     ours = flight
                     found = self._read_locked(key, now)
@@ -512,7 +512,7 @@ class Loading(Store[K, V]):
     # -- waiting ------------------------------------------------------------------------------
 
     def _wait(self, flight: Flight, patience: Patience) -> None:
-        if flight.needs_the_loop_of(self._get_ident()):
+        if flight.needs(self._get_ident()):
             raise LoadCycle(component=self.name, keys=[flight.key, flight.key])
         with waiting_for(flight, self.name):
             if not flight.wait(self._remaining(patience)):
