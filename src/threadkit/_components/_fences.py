@@ -14,8 +14,7 @@ from typing_extensions import ParamSpec
 
 from threadkit._futures import Future, future_type
 from threadkit._queues import MessageQueue
-from threadkit._queues._store import NOTHING
-from threadkit._queues._waiters import Waiter
+from threadkit._queues._waiters import Attempt, Waiter
 from threadkit._runtime import Runtime
 
 P = ParamSpec("P")
@@ -68,8 +67,7 @@ class FencedQueue(Generic[T]):
         queue = self._queue
         lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
         with self._attempt(item, priority, lifetime, key) as attempt:
-            if queue._putters.block(attempt, queue._patience(timeout)) is NOTHING:  # noqa: SLF001
-                raise queue._full()  # noqa: SLF001
+            queue._put_patiently(attempt, timeout)  # noqa: SLF001
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
@@ -90,14 +88,12 @@ class FencedQueue(Generic[T]):
         queue = self._queue
         lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
         with self._attempt(item, priority, lifetime, key) as attempt:
-            patience = queue._patience(timeout)  # noqa: SLF001
-            if await queue._putters.suspend(attempt, patience) is NOTHING:  # noqa: SLF001
-                raise queue._full()  # noqa: SLF001
+            await queue._aput_patiently(attempt, timeout)  # noqa: SLF001
 
     @contextlib.contextmanager
     def _attempt(
         self, item: T, priority: int, lifetime: float, key: Hashable
-    ) -> Generator[Callable[[Waiter | None], Any]]:
+    ) -> Generator[Attempt[None]]:
         """What a line repeats. Its waiter is known before it can stand in line."""
         waiters: set[Waiter] = set()
 
@@ -118,8 +114,7 @@ class FencedQueue(Generic[T]):
         """For the manager, once the instance was replaced: let those in line look again."""
         line = self._queue._putters  # noqa: SLF001
         for waiter in self._blocked.copy():
-            if line._leave(waiter):  # noqa: SLF001 - else somebody else wakes it
-                waiter.wake()
+            line.recall(waiter)
 
 
 class Submits(Protocol):

@@ -13,7 +13,7 @@ from threadkit._errors import QueueEmpty
 from threadkit._queues._exchange import Exchange, is_index
 from threadkit._queues._statistics import QueueStatistics
 from threadkit._queues._store import NOTHING, DropReason, Nothing, Overflow
-from threadkit._queues._waiters import Waiter
+from threadkit._queues._waiters import Attempt, Waiter
 from threadkit._runtime import REAL, Runtime
 
 __all__ = ["MessageQueue"]
@@ -156,9 +156,7 @@ class MessageQueue(Exchange[T]):
             _check_timeout(timeout)
         if not self._put_now(item, priority, lifetime, key):
             self._check_level("priority", priority)
-            attempt = partial(self._offer, item, priority, lifetime, key)
-            if self._putters.block(attempt, self._patience(timeout)) is NOTHING:
-                raise self._full()
+            self._put_patiently(partial(self._offer, item, priority, lifetime, key), timeout)
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
@@ -178,9 +176,7 @@ class MessageQueue(Exchange[T]):
         """`put` for coroutines. Cancelled while it waits, it has put nothing."""
         lifetime = self._check_put(priority, ttl, timeout)
         if not self._put_now(item, priority, lifetime, key):
-            attempt = partial(self._offer, item, priority, lifetime, key)
-            if await self._putters.suspend(attempt, self._patience(timeout)) is NOTHING:
-                raise self._full()
+            await self._aput_patiently(partial(self._offer, item, priority, lifetime, key), timeout)
 
     def put_from_signal(self, item: T, priority: int = 0, *, ttl: float | None = None) -> None:
         """`put` for signal handlers and finalizers, where every other method may deadlock.
@@ -196,6 +192,16 @@ class MessageQueue(Exchange[T]):
         self._signalled = True
         self._inbox.put((item, priority, lifetime))
         self._admit_signalled(in_handler=True)
+
+    def _put_patiently(self, attempt: Attempt[None], timeout: float | None) -> None:
+        """Repeat `attempt` until it succeeds, or raise QueueFull."""
+        if self._putters.block(attempt, self._patience(timeout)) is NOTHING:
+            raise self._full()
+
+    async def _aput_patiently(self, attempt: Attempt[None], timeout: float | None) -> None:
+        """`_put_patiently` for coroutines."""
+        if await self._putters.suspend(attempt, self._patience(timeout)) is NOTHING:
+            raise self._full()
 
     def _patience(self, timeout: float | None) -> float | None:
         """Seconds a put that finds no room waits for some."""

@@ -26,7 +26,7 @@ from typing import Literal, TypeAlias, TypeVar
 from threadkit._queues._store import NOTHING, Nothing
 from threadkit._runtime import Lock, Runtime
 
-__all__ = ["Line", "Waiter"]
+__all__ = ["Attempt", "Line", "Waiter"]
 
 R = TypeVar("R")
 # Does the work and returns its result, or NOTHING: not possible yet, and the waiter is in line.
@@ -168,6 +168,11 @@ class Line:
         """Wake the first in line who can be woken."""
         while (waiter := self.next()) is not None and not waiter.wake(in_handler=in_handler):
             pass
+
+    def recall(self, waiter: Waiter) -> None:
+        """Take out one that may stand anywhere, and wake it to look again."""
+        if self._leave(waiter):  # else somebody else wakes it
+            waiter.wake()
 
     def block(self, attempt: Attempt[R], timeout: float | None) -> R | Literal[Nothing.NOTHING]:
         """Repeat `attempt` at each wake-up until it succeeds; NOTHING after `timeout` seconds."""
