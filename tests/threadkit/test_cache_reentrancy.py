@@ -10,7 +10,7 @@ import pytest
 
 from threadkit import LoadCycle, TTLCache
 
-WAIT = 20
+WAIT = 10
 POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
 
 
@@ -502,3 +502,79 @@ def test_a_key_that_loads_itself_while_its_load_begins_is_told_of_the_cycle():
         assert not loads.is_alive()
         assert cache.peek(key) == "outer"
     assert met
+
+
+KINDS = {
+    "plain": {},
+    "listening": {"on_remove": lambda _key, _value, _cause: None},
+    "weighed": {"weigher": lambda _key, _value: 1},
+    "s3fifo": {"policy": "s3fifo"},
+    "s3fifo weighed": {"policy": "s3fifo", "weigher": lambda _key, _value: 1},
+}
+
+
+class Trigger:
+    """A key that runs `action` when it is hashed for the `at`-th time from now on."""
+
+    def __init__(self):
+        self.at = 0
+        self.action = None
+
+    def __hash__(self):
+        self.at -= 1
+        if self.at == 0:
+            self.action()
+        return 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("of", ["victim", "newcomer"])
+def test_a_key_that_puts_another_while_room_is_made_for_it(kind, size, of):
+    """With a size of 1 there is nothing left to evict but what is being evicted."""
+
+    def scenario():
+        met = []
+        for at in range(1, 9):
+            cache = TTLCache(size, 60, **KINDS[kind])
+            key = Trigger()
+            key.action = lambda cache=cache, at=at: (met.append(at), cache.put("in", 1))
+            if of == "victim":
+                cache[key] = 1
+            for number in range(size - (of == "victim")):
+                cache[number] = 1
+            key.at = at
+            cache["b" if of == "victim" else key] = 2
+            key.at = 0
+            assert len(cache) <= size
+            check(cache)
+        assert 1 in met
+
+    within_time(scenario)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", [1, 3])
+def test_keys_that_put_another_of_their_kind_whenever_they_are_evicted_keep_no_put_for_ever(
+    kind, size
+):
+    def scenario():
+        cache = TTLCache(size, 60, **KINDS[kind])
+        bred = []
+
+        def breed():
+            key = Trigger()
+            key.action = breed
+            cache[key] = 1
+            key.at = 1
+            bred.append(key)
+
+        breed()
+        for number in range(20):
+            cache[number] = number
+        for key in bred:
+            key.at = 0
+        assert len(cache) <= size
+        check(cache)
+
+    within_time(scenario)

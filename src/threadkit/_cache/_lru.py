@@ -62,7 +62,7 @@ class LruOrder:
         self._dealt = 0
 
     def victim(self, spare: Entry | None = None) -> Entry | None:
-        """The entry to evict next, or None while the order is still being found.
+        """The entry to evict next, or None while the order is being found, or if none is left.
 
         The caller removes it. `spare` was touched just now, so it is the last in any order.
         """
@@ -94,12 +94,14 @@ class LruOrder:
         return bool(bucket)
 
     def _begin(self) -> bool:
-        """Start a pass over all entries. False if that was it, and found some."""
+        """Start a pass over all entries. False if that was it, and found a live one."""
         entries = list(self._entries())
         if not 0 < len(entries) <= 2 * SLICE:
             self.as_of = self._clock()
             self._todo, self._dealt = entries, 0  # the next call goes on: copying was a slice
             return True
+        if all(entry.fresh_until == DEAD for entry in entries):
+            return True  # each is being removed further up the stack, or by a put without the lock
         oldest = _oldest_last(entries)
         self.as_of = oldest[0].touched_at  # whoever reads the clock from now on, reads more
         self.oldest = oldest

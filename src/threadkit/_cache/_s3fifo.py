@@ -82,7 +82,7 @@ class S3FifoOrder:
             self._main_weight += change
 
     def victim(self, spare: Entry | None = None) -> Entry | None:
-        """The entry to evict next, not `spare`, or None if `STEPS` looks did not find one.
+        """The entry to evict next, not `spare`; None if `STEPS` looks found none, or none is left.
 
         The caller removes it.
         """

@@ -280,6 +280,8 @@ class Store(Generic[K, V]):
             is_in = False
         if not is_in and self._weigher is not None:
             self._weight -= weight
+        if self._total() > self._maxsize:
+            self._in_debt = True  # the hash of the key put another after room was made for this
         if is_in and tracker is not None:
             tracker.added(entry)
         return is_in
@@ -374,9 +376,18 @@ class Store(Generic[K, V]):
         surplus: float = SURPLUS_RATIO,
         spare: Entry | None = None,
     ) -> None:
-        """Evict until `weight` more fits, or until the order needs more time to say who goes."""
+        """Evict until `weight` more fits, or until the order needs more time to say who goes.
+
+        A call turns a bounded number of times: what is over the bound may be dead entries, whose
+        keys only leave when we return to who removes them; and a key may put another whenever it
+        is evicted.
+        """
         self._in_debt = True  # and stays so if a key of a victim raises
+        turns = 2 * len(self._entries) + 8  # each finds one, or is a slice of a search
         while self._entries and self._total() + weight > self._maxsize:
+            turns -= 1
+            if turns < 0:
+                return
             victim = self._evict_order.victim(spare)
             if victim is not None:
                 self._remove_locked(victim, EVICTED, now)
