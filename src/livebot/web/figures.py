@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from fastapi import FastAPI, Response
@@ -148,7 +149,8 @@ def _of(statistics: object, name: str) -> float:
     return value
 
 
-def _counter(
+def _family(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
     name: str,
     text: str,
     label: str = "",
@@ -156,30 +158,15 @@ def _counter(
     *,
     value: float = 0,
 ) -> Metric:
-    family = CounterMetricFamily(f"livebot_{name}", text, labels=(label,) if label else ())
-    return _filled(family, values, value)
-
-
-def _gauge(
-    name: str,
-    text: str,
-    label: str = "",
-    values: Mapping[str, float] | None = None,
-    *,
-    value: float = 0,
-) -> Metric:
-    family = GaugeMetricFamily(f"livebot_{name}", text, labels=(label,) if label else ())
-    return _filled(family, values, value)
-
-
-def _filled(
-    family: CounterMetricFamily | GaugeMetricFamily,
-    values: Mapping[str, float] | None,
-    value: float,
-) -> Metric:
+    """One `value`, or one of `values` for each value of `label`."""
+    family = kind(f"livebot_{name}", text, labels=(label,) if label else ())
     if values is None:
         family.add_metric((), value)
     else:
-        for name, count in values.items():
-            family.add_metric((name,), count)
+        for named, count in values.items():
+            family.add_metric((named,), count)
     return family
+
+
+_counter = functools.partial(_family, CounterMetricFamily)
+_gauge = functools.partial(_family, GaugeMetricFamily)

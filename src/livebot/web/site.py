@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 from fastapi import FastAPI
@@ -34,8 +33,9 @@ class BotSite:
         figures.mount(app, bot, self.refusals.statistics)
         self._overlay.mount(app)
         api.mount(app, bot, access, self.refusals)
-        if with_dashboard and importlib.util.find_spec("livebot.web.dashboard") is not None:
-            dashboard = importlib.import_module("livebot.web.dashboard")  # a second or two
+        if with_dashboard:
+            from livebot.web import dashboard  # noqa: PLC0415 - NiceGUI takes a second or two
+
             dashboard.mount(app, bot)
         self._gate = Gate(app, access, self.refusals)
 
