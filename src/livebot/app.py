@@ -10,30 +10,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from livebot.answering import Answering
 from livebot.config import FeedSettings, Settings, waits_for_restart
 from livebot.controls import Controls
-from livebot.ledger import Entry, Ledger, LedgerStatistics
+from livebot.ledger import Entry, Ledger
 from livebot.messages import Event
 from livebot.moderation import LEVELS
-from livebot.playback import PlayerStatistics
-from livebot.replies import ModelStatistics
 from livebot.resources import Resources
-from livebot.sources import (
-    SOURCES,
-    Endpoint,
-    FeedOptions,
-    FeedState,
-    SourceStatistics,
-)
+from livebot.sources import SOURCES, Endpoint, FeedOptions, FeedState, SourceStatistics
 from livebot.speaking import Speaking, weigh_audio
-from livebot.speech import SpeechStatistics
 from livebot.stages import AsyncMessageHandler, MessageHandler
-from livebot.view import View
+from livebot.view import Snapshot, View
 from livebot.viewer import Viewer
 from threadkit import (
     REAL,
@@ -42,7 +32,6 @@ from threadkit import (
     Context,
     DynamicThreadPool,
     ErrorLog,
-    ErrorLogStatistics,
     Intensity,
     LoggingSink,
     MessageQueue,
@@ -50,22 +39,9 @@ from threadkit import (
     Runtime,
 )
 
-__all__ = ["LiveBot", "Snapshot"]
+__all__ = ["LiveBot"]
 
 logger = logging.getLogger("livebot")
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What the bot is doing, at one moment. Reading it never slows the pipeline."""
-
-    ledger: LedgerStatistics
-    source: SourceStatistics
-    speech: SpeechStatistics
-    player: PlayerStatistics
-    errors: ErrorLogStatistics
-    model: ModelStatistics | None
-    seconds: float
 
 
 class LiveBot:
@@ -158,11 +134,10 @@ class LiveBot:
             runtime=runtime,
         )
         self._viewer = Viewer(
+            snapshot=self.snapshot,
             manager=self.manager,
             ledger=self._ledger,
-            source=self._source.statistics,
             speaking=self.speaking,
-            answering=self.answering,
             errors=self.errors,
             messages=self._messages,
             controls=self.controls,
@@ -238,15 +213,14 @@ class LiveBot:
             self.manager.request_stop()
 
     def snapshot(self) -> Snapshot:
-        """What every part says of itself now."""
+        """What every part says of itself now. It never slows the pipeline."""
         return Snapshot(
-            self._ledger.statistics(),
-            self._source.statistics(),
-            self.speaking.speech.statistics(),
-            self.speaking.player.statistics(),
-            self.errors.statistics(),
-            self.answering.model_statistics(),
-            self._runtime.monotonic() - self._began_at,
+            seconds=self._runtime.monotonic() - self._began_at,
+            ledger=self._ledger.statistics(),
+            source=self._source.statistics(),
+            player=self.speaking.player.statistics(),
+            speech=self.speaking.speech.statistics(),
+            model=self.answering.model_statistics(),
         )
 
     def view(self) -> View:

@@ -24,7 +24,7 @@ class Sample:
 
     Attributes:
         at: Seconds since the epoch.
-        figures: By name, such as `queue.texts` or `delay.p95`; what is unknown is absent.
+        figures: By name, such as `queue.texts` or `p95.text`; what is unknown is absent.
     """
 
     at: float

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from livebot.app import Snapshot
 from livebot.playback import PlayerStatistics
 from livebot.sources import SimulatorStatistics, SourceStatistics
+from livebot.view import Snapshot
 from threadkit import Histogram
 
 __all__ = ["Picture", "recorded", "simulated", "spoken", "summary", "table"]

@@ -30,6 +30,7 @@ __all__ = [
     "EventView",
     "PoolView",
     "ResourceView",
+    "Snapshot",
     "SpeakingView",
     "StageView",
     "View",
@@ -211,23 +212,39 @@ class ResourceView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """All there is to see at one moment.
+class Snapshot:
+    """What the parts of a bot say of themselves at one moment.
 
     Attributes:
-        at: When, in seconds since the epoch.
         seconds: Since the bot was made.
+        ledger: The books.
+        source: What the feed did.
+        player: What the player did, and how its controls stand.
+        speech: What synthesis did.
+        model: What the language model did; None without one.
+    """
+
+    seconds: float
+    ledger: LedgerStatistics
+    source: SourceStatistics
+    player: PlayerStatistics
+    speech: SpeechStatistics
+    model: ModelStatistics | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View(Snapshot):
+    """All there is to see at one moment, the snapshot included.
+
+    Attributes:
+        run: Another one for each bot: numbers and versions begin again with it.
+        at: When, in seconds since the epoch.
         events: The latest events that could be spoken, the oldest first.
         queued: Those that wait to be spoken, the next one first.
         speaking: What is heard now.
         rate: Words a minute that are spoken now.
         calm_rate: The same while little waits, as it was set.
-        ledger: The books.
-        source: What the feed did.
         feed: The latest states of the connection, the oldest first.
-        player: What the player did, and how its controls stand.
-        speech: What synthesis did.
-        model: What the language model did; None without one.
         stages: Seconds by stage.
         queues: The two queues.
         pools: The pools.
@@ -240,19 +257,14 @@ class View:
         blocked: Viewers who are ignored, by id or name.
     """
 
+    run: str
     at: float
-    seconds: float
     events: tuple[EventView, ...]
     queued: tuple[EventView, ...]
     speaking: SpeakingView | None
     rate: int
     calm_rate: int
-    ledger: LedgerStatistics
-    source: SourceStatistics
     feed: tuple[FeedChange, ...]
-    player: PlayerStatistics
-    speech: SpeechStatistics
-    model: ModelStatistics | None
     stages: tuple[StageView, ...]
     queues: tuple[QueueStatistics, ...]
     pools: tuple[PoolView, ...]

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from livebot.answering import Answering
 from livebot.controls import Controls
 from livebot.history import History
 from livebot.ledger import Entry, Ledger, Passage, Stage
-from livebot.sources import SourceStatistics
 from livebot.speaking import Speaking
+from livebot.speech import SpeechStatistics
 from livebot.view import (
     CacheView,
     ErrorView,
     EventView,
     PoolView,
     ResourceView,
+    Snapshot,
     SpeakingView,
     StageView,
     View,
@@ -57,24 +58,23 @@ class Viewer:
     Thread safety: every method from any thread. Who asks while a view is being built waits for it.
 
     Args:
+        snapshot: Asks the parts what they say of themselves.
         manager: Its pools and components are shown.
-        ledger, source, speaking, answering, errors: Where the figures come from.
+        ledger, speaking, errors: Where the rest of the figures comes from.
         messages: The queue before the processing pool.
         monitor: Whose resources are shown; None: none.
         watches: What of them is watched, by metric.
         controls: Whose switches are shown.
-        history: Remembers figures and changes.
         runtime: Clocks and lock.
     """
 
     def __init__(
         self,
         *,
+        snapshot: Callable[[], Snapshot],
         manager: ComponentManager,
         ledger: Ledger,
-        source: Callable[[], SourceStatistics],
         speaking: Speaking,
-        answering: Answering,
         errors: ErrorLog,
         messages: MessageQueue[Any],
         controls: Controls,
@@ -82,18 +82,17 @@ class Viewer:
         watches: Mapping[str, Watched] | None = None,
         runtime: Runtime = REAL,
     ) -> None:
+        self._snapshot = snapshot
         self._manager = manager
         self._ledger = ledger
-        self._source = source
         self._speaking = speaking
-        self._answering = answering
         self._errors = errors
         self._messages = messages
         self._controls = controls
         self._monitor = monitor
         self._watches = dict(watches or {})
         self._runtime = runtime
-        self._began_at = runtime.monotonic()
+        self._run = secrets.token_hex(8)
         self._stories: dict[str, str] = {}
         self._events_shown: dict[int, EventView] = {}
         self.history = History(self.figures, runtime=runtime)
@@ -116,26 +115,27 @@ class Viewer:
 
     def _look(self, now: float) -> View:
         epoch = self._runtime.time() - now
-        speaking, controls = self._speaking, self._controls
+        seen, speaking, controls = self._snapshot(), self._speaking, self._controls
         return View(
+            seconds=seen.seconds,
+            ledger=seen.ledger,
+            source=seen.source,
+            player=seen.player,
+            speech=seen.speech,
+            model=seen.model,
+            run=self._run,
             at=epoch + now,
-            seconds=now - self._began_at,
             events=self._events(epoch),
             queued=self._queued(epoch),
             speaking=self._heard(epoch),
             rate=speaking.rate,
             calm_rate=speaking.pace.rate,
-            ledger=self._ledger.statistics(),
-            source=self._source(),
             feed=self.history.feed_changes(),
-            player=speaking.player.statistics(),
-            speech=speaking.speech.statistics(),
-            model=self._answering.model_statistics(),
             stages=self._stages(now),
             queues=(self._messages.statistics(), speaking.texts.statistics()),
             pools=self._pools(),
             pool_changes=self.history.pool_changes(),
-            cache=self._cache(),
+            cache=self._cache(seen.speech),
             errors=self._error_views(),
             components=self._manager.report(),
             resources=self._resources(),
@@ -205,8 +205,8 @@ class Viewer:
             )
         return tuple(views)
 
-    def _cache(self) -> CacheView:
-        speech, seen = self._speaking.speech.statistics(), self._speaking.cache.statistics()
+    def _cache(self, speech: SpeechStatistics) -> CacheView:
+        seen = self._speaking.cache.statistics()
         memory = seen.memory if isinstance(seen, TieredStatistics) else seen
         return CacheView(
             speech.cached, speech.synthesized, memory.entries, memory.weight, memory.maxsize

@@ -87,7 +87,7 @@ def test_events_are_told_once_to_who_says_what_it_has_seen(bot, server):
     assert [event["text"] for event in first["events"]] == ["one", "two"]
     rest = get(server, f"/api/events?since={first['version']}")
     assert [event["text"] for event in rest["events"]] == ["three"]
-    assert rest["run"] == first["run"]
+    assert rest["run"] == first["run"] == get(server, "/api/state")["run"]
     again = get(server, f"/api/events?since={rest['version']}")
     assert again["events"] == []
     assert again["version"] == rest["version"]

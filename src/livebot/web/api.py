@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, cast
@@ -20,7 +19,6 @@ from livebot.web.security import CONTROL_HEADER, Access, Refusal, Refusals
 
 __all__ = ["mount"]
 
-_RUN = secrets.token_hex(8)  # tells clients that the bot was started anew, so numbers begin again
 _APART = {"events", "queued", "components", "errors", "pool_changes"}  # of a view: asked for alone
 
 
@@ -55,18 +53,19 @@ def _add_looks(app: FastAPI, bot: LiveBot, refusals: Refusals) -> None:
         """Everything but the lists below: counts, queues, pools, player, feed, what is spoken."""
         view = plain(bot.view())
         told = {key: value for key, value in view.items() if key not in _APART}
-        return JSONResponse({"run": _RUN, **told, "web": {"refused": refusals.statistics()}})
+        return JSONResponse({**told, "web": {"refused": refusals.statistics()}})
 
     @app.get("/api/events")
     async def events(
         since: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=200)] = 200
     ) -> Any:
         """Events that came or changed after version `since`, the oldest change first."""
-        changed = [event for event in bot.view().events if event.version > since]
+        view = bot.view()
+        changed = [event for event in view.events if event.version > since]
         changed.sort(key=lambda event: event.version)
         told = changed[:limit]
         version = told[-1].version if told else since
-        return JSONResponse({"run": _RUN, "version": version, "events": plain(told)})
+        return JSONResponse({"run": view.run, "version": version, "events": plain(told)})
 
     @app.get("/api/queued")
     async def queued() -> Any:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import html
 import json
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -29,7 +28,6 @@ __all__ = ["Overlay", "OverlayStyle"]
 _LOOK_EVERY = 0.1  # seconds; as often as there is something new to see
 _PING_EVERY = 10.0  # seconds without news after which the page is told that we are there
 _MOST_WATCHERS = 32  # streams at a time; OBS needs one a scene
-_RUN = secrets.token_hex(8)  # tells pages that the bot was started anew
 
 # Nothing but our own script and style, whatever a name or a text of the room may hold.
 _POLICY = (
@@ -186,7 +184,7 @@ class _Watcher:
         self.heard = heard
         self.version = max((event.version for event in changed), default=max(self.version, 0))
         subtitle = None if speaking is None else {"text": speaking.text, "user": speaking.user}
-        return {"run": _RUN, "subtitle": subtitle, "events": fit}
+        return {"run": view.run, "subtitle": subtitle, "events": fit}
 
 
 def _is_fit(event: EventView) -> bool:
