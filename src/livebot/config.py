@@ -33,6 +33,8 @@ else:
     import tomli as tomllib
 
 __all__ = [
+    "FASTEST",
+    "SLOWEST",
     "ConfigError",
     "FeedSettings",
     "ModelSettings",
@@ -56,6 +58,9 @@ _YEAR = 366 * 86400.0
 Seconds = Annotated[float, Field(gt=0, le=_YEAR)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=_YEAR)]
 Names = tuple[str, ...]
+
+SLOWEST = 80  # words a minute
+FASTEST = 450  # the same; espeak's own limit
 
 
 class ConfigError(ValueError):
@@ -136,7 +141,7 @@ class VoiceSettings(_Frozen):
     """Sentences that may have left the text queue at a time: one is heard, the rest are ready."""
     rest: float = Field(default=0.3, ge=0, le=60)
     """Seconds of silence between two sentences."""
-    rate: int = Field(default=220, ge=80, le=450)
+    rate: int = Field(default=220, ge=SLOWEST, le=FASTEST)
     """Words a minute, as the engine counts them, while little waits."""
     hurry: float = Field(default=1.25, ge=1, le=2)
     """How many times as fast to speak when the text queue is full; 1 keeps the rate."""

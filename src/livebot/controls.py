@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from livebot.answering import Answering
-from livebot.config import ReplySettings, Settings
+from livebot.config import FASTEST, SLOWEST, ReplySettings, Settings
 from livebot.ledger import Ledger
 from livebot.messages import Event
 from livebot.moderation import clean
@@ -15,11 +15,10 @@ from livebot.playback import Tone
 from livebot.speaking import Speaking
 from threadkit import REAL, ComponentManager, QueueClosed, QueueEmpty, Runtime
 
-__all__ = ["ControlSpec", "Controls", "Said", "UnknownControl"]
+__all__ = ["NAME_LIMIT", "SAY_LIMIT", "ControlSpec", "Controls", "Said", "UnknownControl"]
 
-_SAY_LIMIT = 200  # characters, as many as speech takes
-_NAME_LIMIT = 64
-_RATES = (80, 450)  # words a minute, as in the settings
+SAY_LIMIT = 200  # characters, as many as speech takes
+NAME_LIMIT = 64  # of a viewer or a component
 _KINDS = tuple(name for name in ReplySettings.model_fields if name != "nobody")
 
 
@@ -169,15 +168,14 @@ class Controls:
 
     def set_rate(self, rate: float) -> None:
         """Set how many words a minute are spoken while little waits."""
-        least, most = _RATES
-        if not _is_number(rate) or not least <= rate <= most:
-            raise ValueError(f"rate must be a number from {least} to {most}, not {rate!r}")
+        if not _is_number(rate) or not SLOWEST <= rate <= FASTEST:
+            raise ValueError(f"rate must be a number from {SLOWEST} to {FASTEST}, not {rate!r}")
         self._speaking.set_rate(round(rate))
 
     def say(self, text: str) -> int:
         """Speak these words before all that waits; the number of their event."""
-        words = _line("text", text, _SAY_LIMIT)
-        if not clean(words, _SAY_LIMIT):
+        words = _line("text", text, SAY_LIMIT)
+        if not clean(words, SAY_LIMIT):
             raise ValueError(f"text must hold something that can be spoken, not {text!r}")
         entry = self._ledger.admit(Said(id="", text=words, received_at=self._monotonic()))
         entry.sentences.put_nowait(words)
@@ -193,7 +191,7 @@ class Controls:
 
     def block_user(self, user: str) -> None:
         """Ignore a viewer from now on, by id or exact name."""
-        name = _line("user", user, _NAME_LIMIT)
+        name = _line("user", user, NAME_LIMIT)
         with self._lock:
             blocked = tuple(dict.fromkeys((*self._overrides.blocked, name)))
             self._use_locked(self._settings, _Overrides(blocked, self._overrides.silent))
@@ -249,7 +247,7 @@ class Controls:
 
     def restart(self, component: str) -> bool:
         """Stop a component and start it again; whether it was ready within 15 seconds."""
-        return self._manager.restart(_line("component", component, _NAME_LIMIT), timeout=15.0)
+        return self._manager.restart(_line("component", component, NAME_LIMIT), timeout=15.0)
 
 
 def _line(argument: str, text: object, limit: int) -> str:
@@ -292,8 +290,8 @@ _SPECS: dict[str, ControlSpec] = {
         "clear": {},
         "mute": {"muted": "true or false"},
         "set_volume": {"volume": "from 0 to 1"},
-        "set_rate": {"rate": "words a minute, 80 to 450"},
-        "say": {"text": "what to say, at most 200 characters"},
+        "set_rate": {"rate": f"words a minute, {SLOWEST} to {FASTEST}"},
+        "say": {"text": f"what to say, at most {SAY_LIMIT} characters"},
         "test_tone": {},
         "block_user": {"user": "id or exact name"},
         "unblock_user": {"user": "as it was blocked"},

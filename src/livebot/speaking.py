@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from livebot.config import Settings, VoiceSettings
+from livebot.config import FASTEST, Settings, VoiceSettings
 from livebot.ledger import Entry, Ledger, Stage
 from livebot.moderation import LEVELS
 from livebot.playback import AudioPlayer, Pace, PortAudioSink, Utterance
@@ -36,7 +36,6 @@ logger = logging.getLogger("livebot")
 _PATIENCE = 90.0
 
 _IDLE = 1  # level of the pool's tasks that can wait
-_FASTEST = 450  # words a minute; espeak's own limit
 
 
 class Speaking:
@@ -124,7 +123,7 @@ class Speaking:
         """Speak so many words a minute while little waits, and faster when more does."""
         self.pace = Pace(
             rate,
-            fastest=max(rate, min(_FASTEST, round(rate * self._hurry))),
+            fastest=max(rate, min(FASTEST, round(rate * self._hurry))),
             full=max(3, self.texts.statistics().maxsize),
         )
 

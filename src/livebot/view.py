@@ -25,6 +25,7 @@ from livebot.speech import SpeechStatistics
 from threadkit import Histogram, ManagerReport, QueueStatistics
 
 __all__ = [
+    "NAME_LIMIT",
     "CacheView",
     "ErrorView",
     "EventView",
@@ -39,7 +40,7 @@ __all__ = [
     "shown",
 ]
 
-_NAME_LIMIT = 32
+NAME_LIMIT = 32  # characters of a name that are shown
 _TEXT_LIMIT = 200
 # What turns the direction of writing: a name could make the words after it read as others.
 _TURNING = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -285,8 +286,8 @@ def event_view(passage: Passage, epoch: float) -> EventView:
         number=passage.number,
         version=passage.version,
         kind=event.action if isinstance(event, Social) else event.kind,
-        user=shown(user.name, _NAME_LIMIT) if user else "",
-        user_id=shown(user.id, _NAME_LIMIT) if user else "",
+        user=shown(user.name, NAME_LIMIT) if user else "",
+        user_id=shown(user.id, NAME_LIMIT) if user else "",
         text=shown(_text(event)),
         count=_count(event),
         stage=passage.stage.name.lower(),

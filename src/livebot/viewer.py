@@ -12,6 +12,7 @@ from livebot.ledger import Entry, Ledger, Passage, Stage
 from livebot.speaking import Speaking
 from livebot.speech import SpeechStatistics
 from livebot.view import (
+    NAME_LIMIT,
     CacheView,
     ErrorView,
     EventView,
@@ -170,7 +171,7 @@ class Viewer:
         event = heard.tag.event
         return SpeakingView(
             number=heard.tag.number,
-            user=shown(event.user.name, 32) if event.user else "",
+            user=shown(event.user.name, NAME_LIMIT) if event.user else "",
             kind=event.kind,
             text=shown(heard.text),
             since=epoch + heard.first_sound_at,

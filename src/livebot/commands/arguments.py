@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from livebot.config import Settings
+    from livebot.config import FeedSettings, Settings
+    from livebot.sources import EndpointCommand
 
 __all__ = [
+    "SETTINGS_FILE",
     "add_command",
     "add_config",
     "add_json",
     "add_seconds",
     "add_wav",
+    "address_of",
     "check_writable",
     "port",
     "positive",
@@ -31,6 +34,8 @@ __all__ = [
     "speed",
     "tell",
 ]
+
+SETTINGS_FILE = Path("livebot.toml")
 
 _LAST_PORT = 65535
 _WIDTH = 80  # characters of a line of help
@@ -53,10 +58,11 @@ def add_command(
     return parser
 
 
-def add_config(command: argparse.ArgumentParser, *, default: Path | None = None) -> None:
+def add_config(command: argparse._ActionsContainer, *, default: Path | None = None) -> None:
     """The settings file; without a default, the defaults of all settings hold without it."""
+    without = default or "without: all defaults"
     command.add_argument(
-        "--config", type=Path, default=default, metavar="FILE", help="the settings (livebot.toml)"
+        "--config", type=Path, default=default, metavar="FILE", help=f"the settings ({without})"
     )
 
 
@@ -68,7 +74,7 @@ def add_seconds(command: argparse.ArgumentParser) -> None:
 def add_wav(command: argparse.ArgumentParser) -> None:
     """Where the sound goes."""
     command.add_argument(
-        "--wav", type=Path, metavar="FILE", help="speak into a WAV file, not a sound device"
+        "--wav", type=Path, metavar="FILE", help="sound goes into a WAV file, not to a device"
     )
 
 
@@ -127,6 +133,17 @@ def settings_of(config: Path | None) -> Settings:
     from livebot.config import Settings, load
 
     return Settings() if config is None else load(config)
+
+
+def address_of(feed: FeedSettings, config: Path, *, or_else: str = "") -> str | EndpointCommand:
+    """Where the room is, as the settings say; `or_else` is another way to say it."""
+    from livebot.sources import EndpointCommand
+
+    if feed.command:
+        return EndpointCommand(feed.command)
+    if not feed.url:
+        raise ValueError(f"{config}: say in feed.url or feed.command where the room is{or_else}")
+    return feed.url
 
 
 def screen(level: int = logging.INFO) -> Console:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livebot.commands.arguments import (
+    SETTINGS_FILE,
     add_command,
     add_config,
     add_json,
     add_seconds,
     add_wav,
+    address_of,
     check_writable,
     port,
     positive,
@@ -75,7 +77,7 @@ def add_run(commands: Any) -> None:
             "--host 0.0.0.0    # for other machines: with a token",
         ],
     )
-    add_config(run, default=Path("livebot.toml"))
+    add_config(run, default=SETTINGS_FILE)
     _add_common(run)
 
 
@@ -142,7 +144,6 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from livebot.app import LiveBot
     from livebot.config import SettingsFile
-    from livebot.sources import EndpointCommand
 
     check_writable(arguments.wav, arguments.json)
     logger = logging.getLogger("livebot")
@@ -155,11 +156,8 @@ def _run(arguments: argparse.Namespace) -> int:
         logger.warning("the settings stay as they were: %s", exc)
 
     file = SettingsFile(arguments.config, on_change=changed, on_error=refused)
-    feed = file.current.feed
-    if not (feed.url or feed.command):
-        raise ValueError(f"{arguments.config}: say in feed.url or feed.command where the room is")
-    url = EndpointCommand(feed.command) if feed.command else feed.url
-    bot = LiveBot(url, settings=file.current, wav=arguments.wav)
+    address = address_of(file.current.feed, arguments.config)
+    bot = LiveBot(address, settings=file.current, wav=arguments.wav)
     bot.manager.add("settings", file)
     return _live(bot, file.current.web, arguments)
 

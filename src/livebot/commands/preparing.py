@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from livebot.commands.arguments import (
+    SETTINGS_FILE,
     add_command,
     add_config,
     add_json,
+    add_wav,
     check_writable,
     settings_of,
     tell,
@@ -32,7 +34,7 @@ def add_init(commands: Any) -> None:
         about="Writes every setting with its meaning and its default. Never overwrites.",
         examples=["", "other.toml"],
     )
-    init.add_argument("path", type=Path, nargs="?", default=Path("livebot.toml"), metavar="FILE")
+    init.add_argument("path", type=Path, nargs="?", default=SETTINGS_FILE, metavar="FILE")
 
 
 def add_check(commands: Any) -> None:
@@ -50,9 +52,7 @@ def add_check(commands: Any) -> None:
         examples=["", "--config livebot.toml", "--wav tone.wav --json -"],
     )
     add_config(check)
-    check.add_argument(
-        "--wav", type=Path, metavar="FILE", help="play into a WAV file, not a sound device"
-    )
+    add_wav(check)
     add_json(check)
 
 

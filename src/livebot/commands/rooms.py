@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livebot.commands.arguments import (
+    SETTINGS_FILE,
     add_command,
+    add_config,
     add_json,
     add_seconds,
+    address_of,
     check_writable,
     port,
     positive,
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
     from livebot.config import FeedSettings
     from livebot.messages import Event
-    from livebot.sources import Crowd, Endpoint, Faults, FeedState, Played
+    from livebot.sources import Crowd, Faults, FeedState, Played
 
 __all__ = ["add_record", "add_simulate"]
 
@@ -65,9 +68,7 @@ def add_record(commands: Any) -> None:
     record.add_argument("file", type=Path, metavar="FILE", help="where to; must not exist yet")
     record.add_argument("--force", action="store_true", help="replace FILE if it exists")
     where = record.add_mutually_exclusive_group()
-    where.add_argument(
-        "--config", type=Path, default=Path("livebot.toml"), metavar="FILE", help="the settings"
-    )
+    add_config(where, default=SETTINGS_FILE)
     where.add_argument("--url", metavar="URL", help="where the room is, without settings")
     record.add_argument(
         "--kind", choices=_KINDS, default="douyin", help="what speaks at --url (douyin)"
@@ -129,8 +130,9 @@ def _record(arguments: argparse.Namespace) -> int:
     def record(event: Event) -> None:
         recorder.record(event)
 
-    url, headers = _address(feed, arguments.config)
-    source = SOURCES[feed.kind](url, headers=headers, emit=record, on_state=changed)
+    address = address_of(feed, arguments.config, or_else=", or --url")
+    headers = feed.headers if address == feed.url else None  # a command tells its own
+    source = SOURCES[feed.kind](address, headers=headers, emit=record, on_state=changed)
     with Recorder(arguments.file) as recorder:
         manager.add("source", source)
         manager.add("picture", Picture(lambda: recorded(source.statistics()), console))
@@ -161,18 +163,6 @@ def _feed_of(arguments: argparse.Namespace) -> FeedSettings:
     if arguments.url is not None:
         return FeedSettings(kind=arguments.kind, url=arguments.url)
     return settings_of(arguments.config).feed
-
-
-def _address(
-    feed: FeedSettings, config: Path
-) -> tuple[str | Callable[[], Endpoint], dict[str, str] | None]:
-    from livebot.sources import EndpointCommand
-
-    if feed.command:
-        return EndpointCommand(feed.command), None
-    if not feed.url:
-        raise ValueError(f"{config}: say in feed.url or feed.command where the room is, or --url")
-    return feed.url, feed.headers
 
 
 def _simulate(arguments: argparse.Namespace) -> int:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_say"]
 
-_RATES = (80, 450)  # words a minute, as in the settings
-
 
 def add_say(commands: Any) -> None:
     """`livebot say`."""
@@ -44,7 +42,9 @@ def add_say(commands: Any) -> None:
         examples=["你好", "'Hello there' 'How are you?' --rate 180", "--wav out.wav < lines.txt"],
     )
     say.add_argument("text", nargs="*", metavar="TEXT", help="what to say; without: from the input")
-    say.add_argument("--rate", type=_rate, metavar="N", help="words a minute, 80 to 450")
+    say.add_argument(
+        "--rate", type=_rate, metavar="N", help="words a minute, instead of the settings' rate"
+    )
     say.add_argument("--volume", type=share, metavar="X", help="from 0 to 1")
     add_config(say)
     add_wav(say)
@@ -52,9 +52,11 @@ def add_say(commands: Any) -> None:
 
 
 def _rate(text: str) -> int:
-    least, most = _RATES
-    if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= most:
-        raise argparse.ArgumentTypeError(f"must be a number from {least} to {most}, not {text}")
+    from livebot.config import FASTEST, SLOWEST
+
+    if not (text.isascii() and text.isdecimal()) or not SLOWEST <= int(text) <= FASTEST:
+        allowed = f"a number from {SLOWEST} to {FASTEST}"
+        raise argparse.ArgumentTypeError(f"must be {allowed}, not {text}")
     return int(text)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from nicegui import ui
 from nicegui.events import GenericEventArguments, ValueChangeEventArguments
 
-from livebot.controls import Controls
+from livebot.config import FASTEST, SLOWEST
+from livebot.controls import NAME_LIMIT, SAY_LIMIT, Controls
 from livebot.view import View
 from livebot.web.dashboard.rows import Rows
 from livebot.web.dashboard.words import Words
@@ -94,10 +95,12 @@ class Voice:
             self._volume = _Knob(
                 words("Volume"), 0, 100, "%", lambda value: act("set_volume", volume=value / 100)
             )
-            self._rate = _Knob(words("Rate"), 80, 450, "", lambda rate: act("set_rate", rate=rate))
+            self._rate = _Knob(
+                words("Rate"), SLOWEST, FASTEST, "", lambda rate: act("set_rate", rate=rate)
+            )
         with ui.element("div").classes("lb-say"):
             self._say = ui.input(placeholder=words("Say this")).props(
-                "dense outlined maxlength=200 clearable"
+                f"dense outlined maxlength={SAY_LIMIT} clearable"
             )
             self._say.on("keydown.enter", self._speak)
             self._button("campaign", "Say", self._speak)
@@ -225,7 +228,7 @@ class Blocked:
         self._words = words
         with ui.element("div").classes("lb-add"):
             self._name = ui.input(placeholder=words("Id or exact name")).props(
-                "dense outlined maxlength=64"
+                f"dense outlined maxlength={NAME_LIMIT}"
             )
             self._name.on("keydown.enter", self._block)
             ui.button(words("Block"), on_click=self._block).props("flat dense no-caps")
