@@ -121,6 +121,10 @@ class Runtime(Protocol):
         """A lock its owner may take again."""
         ...
 
+    def owns(self, lock: Lock, /) -> bool:
+        """Whether the calling thread holds `lock`, an rlock."""
+        ...
+
     def condition(self, lock: Lock | None = None) -> Condition:
         """A condition over `lock`, or over an rlock of its own."""
         ...
@@ -160,6 +164,10 @@ class RealRuntime:
     rlock = staticmethod(threading.RLock)
     event = staticmethod(threading.Event)
     simple_queue = cast("Callable[[], SimpleQueue]", queue.SimpleQueue)
+
+    def owns(self, lock: Any, /) -> bool:
+        """As conditions ask it, for which every RLock can tell."""
+        return lock._is_owned()  # type: ignore[no-any-return] # noqa: SLF001
 
     def condition(self, lock: Any = None) -> threading.Condition:
         """A `threading.Condition`."""

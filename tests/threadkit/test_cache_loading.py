@@ -398,9 +398,10 @@ def test_a_value_past_refresh_after_is_served_while_one_reload_runs():
     assert gate.calls == 1
     assert cache.get("a") == "old"
     flight = cache._flights["a"]
-    flight.join_locked(cache._runtime)
+    landed = threading.Event()
+    flight.call_when_landed_locked(landed.set)
     gate.opened.set()
-    assert flight.wait(WAIT)
+    assert landed.wait(WAIT)
     assert cache.load("a", gate) == "new"
     assert cache.expires_at("a") == 110
     assert gate.calls == 1
@@ -432,10 +433,10 @@ def test_a_reload_that_fails_leaves_the_value_and_is_not_tried_at_every_hit(capl
     gate = Gate(ValueError("down"))
     cache.load("a", gate)
     flight = cache._flights["a"]
-    with cache._held():
-        flight.join_locked(cache._runtime)
+    landed = threading.Event()
+    flight.call_when_landed_locked(landed.set)
     gate.opened.set()
-    assert flight.wait(WAIT)
+    assert landed.wait(WAIT)
     assert cache.load("a", gate) == "old"
     clock.advance(9)
     assert cache.load("a", gate) == "old"

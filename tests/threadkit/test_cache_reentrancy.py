@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import threading
 
 import pytest
 
-from threadkit import LoadCycle, TTLCache
+from threadkit import FileTier, LoadCycle, TieredCache, TTLCache
 
 WAIT = 10
 POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
@@ -578,3 +579,185 @@ def test_keys_that_put_another_of_their_kind_whenever_they_are_evicted_keep_no_p
         check(cache)
 
     within_time(scenario)
+
+
+# -- user code under a lock loads what another thread is loading ---------------------------------
+
+
+class Elsewhere:
+    """A load of "b" that another thread is in the middle of, until `finish`."""
+
+    def __init__(self, cache):
+        self.entered, self.opened = threading.Event(), threading.Event()
+        self.result = []
+        self.thread = threading.Thread(target=lambda: self.result.append(cache.load("b", self)))
+        self.thread.start()
+        assert self.entered.wait(WAIT)
+
+    def __call__(self, _key):
+        self.entered.set()
+        assert self.opened.wait(WAIT)
+        return b"theirs"
+
+    def finish(self):
+        self.opened.set()
+        self.thread.join(WAIT)
+        assert not self.thread.is_alive()
+        assert self.result == [b"theirs"]
+
+
+def on_a_loop(cache):
+    async def loader(_key):
+        await asyncio.sleep(0)
+        return b"ours"
+
+    return asyncio.run(cache.aload("b", loader))
+
+
+LOADS = {
+    "load": lambda cache: cache.load("b", lambda _key: b"ours"),
+    "load_many": lambda cache: cache.load_many("b", lambda keys: dict.fromkeys(keys, b"ours"))["b"],
+    "aload": on_a_loop,
+}
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=LOADS)
+def test_a_key_that_loads_under_the_lock_what_another_thread_loads_gets_a_value_of_its_own(load):
+    """That thread needs the lock to land, so to wait for it would be for ever."""
+    cache = TTLCache(10, 60)
+    other = Elsewhere(cache)
+    got = []
+
+    def action():
+        assert cache._depth
+        threading.Timer(0.05, other.opened.set).start()  # in vain, if we wait for it
+        got.append(load(cache))
+
+    key = Trigger()
+    key.action = action
+    key.at = 1
+    within_time(lambda: cache.pop(key, None))
+    assert got == [b"ours"]
+    other.finish()
+    assert cache["b"] == b"theirs"
+    assert cache.statistics().loads == 2
+    assert cache.load("b", pytest.fail) == b"theirs"
+
+
+def test_what_is_loaded_under_the_lock_in_a_circle_is_told_so():
+    cache = TTLCache(10, 60)
+    other = Elsewhere(cache)
+    errors = []
+
+    def action():
+        def loader(_key):
+            return cache.load("b", loader)
+
+        with pytest.raises(LoadCycle) as info:
+            cache.load("b", loader)
+        errors.append(info.value)
+        with pytest.raises(LoadCycle):
+            cache.load_many("b", lambda keys: cache.load_many(keys, pytest.fail))
+
+    key = Trigger()
+    key.action = action
+    key.at = 1
+    within_time(lambda: cache.pop(key, None))
+    assert errors[0].keys == ("b", "b")
+    other.finish()
+    check(cache)
+
+
+def test_a_key_of_one_cache_that_loads_from_another_whose_loader_needs_the_first():
+    first, second = TTLCache(10, 60), TTLCache(10, 60)
+    entered, opened = threading.Event(), threading.Event()
+
+    def loader(_key):
+        entered.set()
+        assert opened.wait(WAIT)
+        first.pop("x", None)  # takes the lock that the key's `__hash__` runs under
+        return "theirs"
+
+    thread = threading.Thread(target=lambda: second.load("b", loader))
+    thread.start()
+    assert entered.wait(WAIT)
+    got = []
+
+    def action():
+        opened.set()
+        got.append(second.load("b", lambda _key: "ours"))
+
+    key = Trigger()
+    key.action = action
+    key.at = 1
+    within_time(lambda: first.pop(key, None))
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert got in (["ours"], ["theirs"])  # theirs if it landed before we asked
+    assert second["b"] == "theirs"
+
+
+@pytest.mark.parametrize("where", ["memory", "tiers", "files", "file counts", "graph"])
+def test_a_finalizer_that_loads_inside_any_lock_of_the_cache(where, tmp_path):
+    from threadkit._cache import _flights
+
+    memory = TTLCache(10, 60)
+    files = FileTier(tmp_path, max_bytes=1000)
+    tiers = TieredCache(memory, files)
+    other = Elsewhere(tiers)
+    locks = {
+        "memory": memory._lock,
+        "tiers": tiers._lock,
+        "files": files._lock,
+        "file counts": files._counting,
+        "graph": _flights._graph,
+    }
+    got = []
+
+    def scenario():
+        with locks[where]:  # as when the collector runs there
+            got.append(tiers.load("b", lambda _key: b"ours"))
+        other.finish()
+
+    within_time(scenario)
+    assert got == [b"ours"]
+    assert memory["b"] == b"theirs"
+    assert files.get("b") in (b"ours", b"theirs")  # both were loaded at the same time
+
+
+def test_a_finalizer_that_loads_at_every_line_of_a_wait_for_the_same_key():
+    """An event that all who wait share has a lock of its own, which is not re-entrant."""
+    lines = []
+
+    def one(at):
+        cache = TTLCache(10, 60)
+        other = Elsewhere(cache)
+        seen = []
+        got = []
+
+        def trace(frame, event, _argument):
+            if event == "line" and frame.f_code.co_filename != __file__:
+                seen.append((frame.f_code.co_filename, frame.f_lineno))
+                if len(seen) == at:
+                    sys.settrace(None)
+                    frame.f_trace = None
+                    threading.Timer(0.01, other.opened.set).start()
+                    got.append(cache.load("b", lambda _key: b"theirs"))
+            return trace
+
+        def wait():
+            sys.settrace(trace)
+            try:
+                got.append(cache.load("b", pytest.fail))
+            finally:
+                sys.settrace(None)
+
+        lines.append((other, cache))
+        within_time(wait)
+        other.finish()
+        assert set(got) == {b"theirs"}
+        return len(got) == 2
+
+    at = 1
+    while at < 70 and one(at):  # as long as it waits, it runs no line: the other thread ends it
+        at += 1

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from threadkit._cache._arguments import a_capacity
 from threadkit._cache._folder_lock import Turn, folder_lock
-from threadkit._cache._sweeper import mend_after_fork
+from threadkit._cache._registry import register
 from threadkit._errors import StorageFailed
 from threadkit._runtime import REAL, Runtime
 
@@ -139,7 +139,7 @@ class FileTier:
         self._counts: dict[str, int] = dict.fromkeys(
             ("hits", "misses", "writes", "evicted", "rejected", "torn", "unreadable"), 0
         )
-        mend_after_fork(self)
+        register(self)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -326,6 +326,10 @@ class FileTier:
             path=str(exc.filename or self._directory),
             cause=exc.strerror or str(exc),
         )
+
+    def _is_held(self) -> bool:
+        """Whether a finalizer that calls this runs under one of the locks."""
+        return self._runtime.owns(self._lock) or self._runtime.owns(self._counting)
 
     def _after_fork_in_child(self) -> None:
         """A thread of the parent may have held the locks, and the descriptor of the lock file."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 from threadkit._cache._entry import Entry
 from threadkit._errors import LoadCycle
 from threadkit._failures import Failure
-from threadkit._runtime import Event, Runtime
+from threadkit._runtime import REAL
 
-__all__ = ["Flight", "inside", "leave_all", "waiting_for"]
+__all__ = ["Flight", "inside", "is_in_the_graph", "leave_all", "waiting_for"]
 
 _inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
     "threadkit_cache_loads", default=()
@@ -28,7 +27,7 @@ _inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
 
 # Guards `waits_for` of every flight of the process. Held to walk or change the graph, never
 # across a wait or user code. Re-entrant, since the collector may run a finalizer that loads.
-_graph = threading.RLock()
+_graph = REAL.rlock()
 
 
 class Flight:
@@ -46,16 +45,17 @@ class Flight:
         wanted: False once a clear, delete or put made the outcome outdated: it still goes to
             those who wait, but not into the cache.
         refreshes: The entry whose value it is to replace, for a refresh ahead.
+        instead_of: The flight of another thread in whose place this one flies, off the board.
         waits_for: Flights this one cannot land without.
     """
 
     __slots__ = (
         "_callbacks",
-        "_event",
         "_loop",
         "_thread",
         "abandoned",
         "failure",
+        "instead_of",
         "key",
         "landed",
         "refreshes",
@@ -81,48 +81,60 @@ class Flight:
         self.value: Any = None
         self.failure: Failure | None = None
         self.wanted = True
+        self.instead_of: Flight | None = None
         self.waits_for: set[Flight] = set()
-        self._event: Event | None = None
         self._callbacks: list[Callable[[], object]] = []
 
     def is_lost(self) -> bool:
         """Whether nobody is going to land it: it was given up, or its event loop was closed."""
         return self.abandoned or (self._loop is not None and self._loop.is_closed())
 
-    def needs(self, thread: int) -> bool:
-        """Whether its loader runs on `thread` or its event loop, which must not block then.
+    def needs(self, thread: int, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Whether its loader runs on `thread`, which then must not wait for it, except in `loop`.
 
-        Not of a refresh without a loop, which has a thread of its own. A finalizer or a key's
+        Not that of a refresh without a loop, which has a thread of its own. A finalizer or a key's
         `__hash__` may ask for a flight of its own thread before the loader was called.
         """
         is_its_own = self._loop is not None or self.refreshes is None
-        return self._thread == thread and is_its_own and not self.landed
+        is_in_loop = loop is not None and self._loop is loop
+        return self._thread == thread and is_its_own and not is_in_loop and not self.landed
 
-    def join_locked(self, runtime: Runtime) -> None:
-        """Make what a thread waits on, before the flight can land."""
-        if self._event is None:
-            self._event = runtime.event()
+    def apart(self, cache: str) -> Flight:
+        """A flight of the caller's own for the same key, which is not on the board.
+
+        Raises:
+            LoadCycle: The caller is inside of one already.
+        """
+        if any(step.instead_of is self for step in _inside.get()):
+            raise LoadCycle(component=cache, keys=[self.key, self.key])
+        flight = Flight(self.key)
+        flight.instead_of = self
+        flight.wanted = False
+        return flight
 
     def call_when_landed_locked(self, callback: Callable[[], object]) -> None:
-        """Have `callback` called once, from the thread that lands the flight."""
+        """Have `callback` called once, by the thread that lands the flight, under the lock."""
         self._callbacks.append(callback)
 
+    def forget_locked(self, callback: Callable[[], object]) -> None:
+        """Do not call `callback`: who waited has gone."""
+        self._callbacks.remove(callback)
+
     def announce(self) -> None:
-        """Wake everyone who waits. Called once, after `landed` was set, outside the lock."""
-        if self._event is not None:
-            self._event.set()
+        """Wake everyone who waits. Called once, after `landed` was set."""
         for callback in self._callbacks:
             callback()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Block until it landed. False if it did not within `timeout`."""
-        return self._event is None or self._event.wait(timeout)
 
     def outcome(self) -> Any:
         """The loaded value. Raises what the loader raised."""
         if self.failure is not None:
             self.failure.reraise()
         return self.value
+
+
+def is_in_the_graph() -> bool:
+    """Whether the caller is a finalizer that the collector runs while the graph is locked."""
+    return REAL.owns(_graph)
 
 
 def leave_all() -> None:
@@ -188,7 +200,7 @@ def _path(start: Flight, goals: set[Flight]) -> list[Flight] | None:
 def _after_fork_in_child() -> None:
     """A thread of the parent may have held the lock."""
     global _graph  # noqa: PLW0603 - a lock cannot be released by a thread that is not its owner
-    _graph = threading.RLock()
+    _graph = REAL.rlock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from threadkit._cache._arguments import a_callable, a_mapping, seconds
 from threadkit._cache._entry import NOTHING, Entry, FullEntry
-from threadkit._cache._flights import Flight, inside, leave_all, waiting_for
+from threadkit._cache._flights import Flight, inside, is_in_the_graph, leave_all, waiting_for
+from threadkit._cache._registry import is_inside_one
 from threadkit._cache._store import Store
 from threadkit._errors import LoadCycle, LoadTimeout
 from threadkit._failures import Failure
@@ -115,6 +116,8 @@ class Loading(Store[K, V]):
             if value is not NOTHING:
                 self._reload_in_thread(flight, loader)
                 return value
+            if not ours and self._must_not_wait(flight):
+                flight, ours = flight.apart(self.name), True
             if ours:
                 return self._fly(flight, loader)
             self._wait(flight, patience)
@@ -177,6 +180,8 @@ class Loading(Store[K, V]):
             if value is not NOTHING:
                 self._reload_in_task(flight, loader)
                 return value
+            if not ours and self._must_not_wait(flight, loop):
+                flight, ours = flight.apart(self.name), True
             if ours:
                 return await self._afly(flight, loader)
             await self._await(flight, patience)
@@ -226,6 +231,7 @@ class Loading(Store[K, V]):
         wanted: list[K] = list(dict.fromkeys(keys))
         while wanted:
             ours, theirs = self._board_many(wanted, result)
+            ours, theirs = self._part(ours, theirs)
             if ours:
                 self._fly_many(ours, bulk_loader, result)
             wanted = []
@@ -252,6 +258,17 @@ class Loading(Store[K, V]):
             self._abandon(ours)  # a remembered error, or a key that cannot be hashed
             raise
         return ours, theirs
+
+    def _part(self, ours: list[Flight], theirs: list[Flight]) -> tuple[list[Flight], list[Flight]]:
+        """What we load, and what we wait for: nothing, where we must not wait."""
+        try:
+            may_wait = [flight for flight in theirs if not self._must_not_wait(flight)]
+            if len(may_wait) == len(theirs):
+                return ours, theirs
+            return [*ours, *(flight.apart(self.name) for flight in theirs)], []
+        except BaseException:
+            self._abandon(ours)  # it is a cycle
+            raise
 
     def _fly_many(
         self,
@@ -306,7 +323,6 @@ class Loading(Store[K, V]):
                 new = Flight(key, loop, self._get_ident())
                 flight = self._enter_flight_locked(new)
                 if flight is not new:
-                    flight.join_locked(self._runtime)
                     return NOTHING, flight, False
                 ours = new
                 found = self._read_locked(key, now)
@@ -511,12 +527,39 @@ class Loading(Store[K, V]):
 
     # -- waiting ------------------------------------------------------------------------------
 
-    def _wait(self, flight: Flight, patience: Patience) -> None:
-        if flight.needs(self._get_ident()):
+    def _must_not_wait(self, flight: Flight, loop: asyncio.AbstractEventLoop | None = None) -> bool:
+        """Whether a wait for `flight`, in `loop` if it is one, may keep it from landing.
+
+        Raises:
+            LoadCycle: It would keep it for sure: its loader runs on this thread.
+        """
+        if flight.needs(self._get_ident(), loop):
             raise LoadCycle(component=self.name, keys=[flight.key, flight.key])
+        return is_inside_one() or is_in_the_graph()
+
+    def _wait(self, flight: Flight, patience: Patience) -> None:
+        # A gate of our own, and not an event that all share: a finalizer run by the collector
+        # while we hold the lock inside an event would wait for us, if it wants the key too.
+        gate = self._runtime.lock()
+        gate.acquire()
+        landed = gate.release
         with waiting_for(flight, self.name):
-            if not flight.wait(self._remaining(patience)):
-                raise self._ran_out(flight, patience)
+            with self._held():
+                if flight.landed:
+                    return
+                flight.call_when_landed_locked(landed)
+            try:
+                remaining = self._remaining(patience)
+                if not gate.acquire(True, -1 if remaining is None else remaining):
+                    raise self._ran_out(flight, patience)
+            finally:
+                self._stop_waiting(flight, landed)
+
+    def _stop_waiting(self, flight: Flight, callback: Callable[[], object]) -> None:
+        if not flight.landed:
+            with self._held():
+                if not flight.landed:
+                    flight.forget_locked(callback)
 
     async def _await(self, flight: Flight, patience: Patience) -> None:
         loop = asyncio.get_running_loop()
@@ -526,15 +569,17 @@ class Loading(Store[K, V]):
             with contextlib.suppress(RuntimeError):  # the loop of one who waited is closed
                 loop.call_soon_threadsafe(landed.set)
 
-        with self._held():
-            if flight.landed:
-                return
-            flight.call_when_landed_locked(tell)
         with waiting_for(flight, self.name):
+            with self._held():
+                if flight.landed:
+                    return
+                flight.call_when_landed_locked(tell)
             try:
                 await asyncio.wait_for(landed.wait(), self._remaining(patience))
             except asyncio.TimeoutError:
                 raise self._ran_out(flight, patience) from None
+            finally:
+                self._stop_waiting(flight, tell)
 
     def _load_counts(self) -> dict[str, Any]:
         return {

@@ -33,9 +33,10 @@ from threadkit._cache._clock import strict
 from threadkit._cache._entry import DEAD, NEVER, NOTHING, Entry, FullEntry, Limits
 from threadkit._cache._lru import LruOrder
 from threadkit._cache._odometer import Odometer
+from threadkit._cache._registry import register
 from threadkit._cache._s3fifo import S3FifoOrder
 from threadkit._cache._statistics import RemovalCause
-from threadkit._cache._sweeper import mend_after_fork, sweeper_of
+from threadkit._cache._sweeper import sweeper_of
 from threadkit._runtime import Runtime
 
 __all__ = ["DELETED", "EVICTED", "REPLACED", "Store", "limits"]
@@ -161,7 +162,7 @@ class Store(Generic[K, V]):
         self._removed = self._announcer.removed  # not told to the listener yet
         self._sweep_at = NEVER  # on the runtime's clock: when the next sweep is to come
         self._sweep_todo: list[Entry] = []  # the sweeper's alone
-        mend_after_fork(self)
+        register(self)
 
     def _set_limits(self, limits: Limits) -> None:
         self._limits = limits
@@ -566,7 +567,11 @@ class Store(Generic[K, V]):
         with self._held():
             self._put_back_locked(entry)
 
-    # -- fork ---------------------------------------------------------------------------------
+    # -- as a member of the registry ----------------------------------------------------------
+
+    def _is_held(self) -> bool:
+        """Whether user code that calls this runs under the lock."""
+        return self._runtime.owns(self._lock)
 
     def _after_fork_in_child(self) -> None:
         """Mend what a thread of the parent, which does not exist here, may have left half done."""

@@ -11,28 +11,18 @@ import heapq
 import itertools
 import logging
 import math
-import os
 import queue
 import weakref
 from collections.abc import Callable
-from typing import Protocol
 
 from threadkit._runtime import REAL, Runtime, SimpleQueue, Thread
 
-__all__ = ["Sweeper", "mend_after_fork", "sweeper_of"]
+__all__ = ["Sweeper", "forget_after_fork", "sweeper_of"]
 
 LONGEST_WAIT = 86_400.0  # seconds; a lock refuses to wait for a deadline in the year 30,000
 RETRY = 60.0  # seconds until work that raised is tried again
 
 _log = logging.getLogger("threadkit.cache")
-
-
-class Mendable(Protocol):
-    """A cache, as the fork handler sees it."""
-
-    def _after_fork_in_child(self) -> None:
-        """Replace locks that a thread which does not exist here may have held."""
-        ...
 
 
 Work = Callable[[], "float | None"]
@@ -114,8 +104,6 @@ def _do(work: weakref.WeakMethod[Work]) -> float:
 
 
 _shared = Sweeper(REAL, "threadkit-shared-sweeper")
-# By id, since a mapping is not hashable.
-_caches: weakref.WeakValueDictionary[int, Mendable] = weakref.WeakValueDictionary()
 
 
 def sweeper_of(runtime: Runtime) -> Sweeper:
@@ -123,19 +111,6 @@ def sweeper_of(runtime: Runtime) -> Sweeper:
     return _shared if runtime is REAL else Sweeper(runtime, "threadkit-shared-sweeper")
 
 
-def mend_after_fork(cache: Mendable) -> None:
-    """Have `cache` mended in a child of this process."""
-    _caches[id(cache)] = cache
-
-
-def _after_fork_in_child() -> None:
+def forget_after_fork() -> None:
+    """The process's sweeper is a thread of the parent."""
     _shared.forget()
-    for cache in list(_caches.values()):
-        try:
-            cache._after_fork_in_child()  # noqa: SLF001 - its protocol
-        except Exception:  # noqa: BLE001 - the clock or keys of one user are not the others' fault
-            _log.exception("mending %r after fork failed", cache)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from threadkit._cache._files import FileTier, FileTierStatistics
+from threadkit._cache._registry import register
 from threadkit._cache._statistics import CacheStatistics
-from threadkit._cache._sweeper import mend_after_fork
 from threadkit._cache._ttl import TTLCache
 from threadkit._errors import StorageFailed
 from threadkit._runtime import REAL, Runtime
@@ -81,7 +81,7 @@ class TieredCache(Generic[K]):
         self._outdated: set[K] = set()  # their files could be neither written nor deleted
         self._storage_failures = 0
         self._is_down = False
-        mend_after_fork(self)
+        register(self)
 
     def get(self, key: K) -> bytes | None:
         """The value of `key`, or None. Does not wait for a `load` of it.
@@ -245,6 +245,10 @@ class TieredCache(Generic[K]):
             with suppress(OSError):
                 if key not in self._files:  # nothing there that could be served
                     self._outdated.discard(key)
+
+    def _is_held(self) -> bool:
+        """Whether user code that calls this runs under the lock."""
+        return self._runtime.owns(self._lock)
 
     def _after_fork_in_child(self) -> None:
         """Whoever held the lock or was loading is a thread of the parent."""

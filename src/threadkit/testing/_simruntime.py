@@ -7,7 +7,7 @@ import gc
 import os
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from threadkit._runtime import Lock
 from threadkit.testing._loop import SimEventLoop
@@ -231,6 +231,10 @@ class SimRuntime:
 
     def rlock(self) -> SimRLock:
         return SimRLock(self._scheduler)
+
+    def owns(self, lock: Lock, /) -> bool:
+        """Whether the thread whose turn it is holds `lock`. No scheduling point."""
+        return cast("SimRLock", lock).owned()
 
     def condition(self, lock: Lock | None = None) -> SimCondition:
         return SimCondition(self._scheduler, lock)
