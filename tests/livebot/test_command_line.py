@@ -12,20 +12,8 @@ from livebot.__main__ import main
 from livebot.config import Settings, load
 from livebot.messages import Chat, User
 from livebot.sources import Simulator
+from livebot_program import line_with, livebot, running
 from model_server import ModelServer
-
-
-def livebot(folder, *arguments, **settings):
-    return subprocess.run(
-        [sys.executable, "-m", "livebot", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-        **settings,
-    )
 
 
 @pytest.fixture
@@ -102,16 +90,12 @@ def test_run_lives_in_the_room_the_settings_name(tmp_path, simulator, address):
 def test_a_changed_file_is_used_while_the_bot_runs(tmp_path, simulator):
     settings = tmp_path / "livebot.toml"
     settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n')
-    command = [sys.executable, "-m", "livebot", "run", "--port", "0", "--wav", "out.wav"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-    ) as program:
-        lines = iter(program.stderr)
-        assert any("next attempt in" in line for line in lines)
+    with running(tmp_path, "run", "--port", "0", "--wav", "out.wav") as program:
+        line_with(program.stderr, "next attempt in")
         settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n[voice]\nvolume = 7\n')
-        assert any("stay as they were" in line for line in lines)
+        line_with(program.stderr, "stay as they were")
         settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n[voice]\nvolume = 0.5\n')
-        assert any("was read again" in line for line in lines)
+        line_with(program.stderr, "was read again")
         os.kill(program.pid, signal.SIGTERM)
         program.stderr.read()
         assert program.wait(30) == 0

@@ -1,6 +1,5 @@
 """Each command from its start to its end, as a program of its own."""
 
-import contextlib
 import json
 import os
 import shutil
@@ -16,41 +15,9 @@ import pytest
 
 from livebot.__main__ import main
 from livebot.sources import read_recording
+from livebot_program import line_with, livebot, running
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-
-
-def livebot(folder, *arguments, given=None):
-    return subprocess.run(
-        [sys.executable, "-m", "livebot", *arguments],
-        cwd=folder,
-        input=given,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-
-
-@contextlib.contextmanager
-def running(folder, *arguments):
-    """A command that goes on until it is told to end; it must have ended in the end."""
-    command = [sys.executable, "-u", "-m", "livebot", *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=folder, text=True, encoding="utf-8", **pipes) as program:
-        try:
-            yield program
-        finally:
-            if program.poll() is None:
-                program.kill()
-
-
-def line_with(stream, part):
-    for line in stream:
-        if part in line:
-            return line
-    raise AssertionError(f"it ended without saying {part!r}")
 
 
 def interrupted(program):

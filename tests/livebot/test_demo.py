@@ -11,21 +11,13 @@ import numpy as np
 import psutil
 import pytest
 
+from livebot_program import line_with, running
+
 SILENCE_BETWEEN = 0.2  # seconds; the rest between sentences is 0.3, pauses inside one are shorter
 
 
-def start_demo(folder, *options, **settings):
-    command = [sys.executable, "-m", "livebot", "demo", "--port", "0", "--wav", "out.wav", *options]
-    return subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True, encoding="utf-8", **settings
-    )
-
-
-def wait_for_line(program, part):
-    for line in program.stderr:
-        if part in line:
-            return line
-    raise AssertionError(f"the demo ended without saying {part!r}")
+def demo(folder, *options):
+    return running(folder, "demo", "--port", "0", "--wav", "out.wav", *options)
 
 
 def utterances(path):
@@ -42,7 +34,7 @@ def played(tmp_path_factory):
     """One run of the demo for some seconds, four times as fast as the room was."""
     folder = tmp_path_factory.mktemp("demo")
     options = ("--seconds", "12", "--speed", "4", "--json", "out.json", "--no-browser")
-    with start_demo(folder, *options) as program:
+    with demo(folder, *options) as program:
         shown = program.stderr.read()
         assert program.wait(60) == 0, shown
     return folder, json.loads((folder / "out.json").read_text(encoding="utf-8")), shown
@@ -86,7 +78,7 @@ def test_the_end_of_the_recording_ends_the_demo_with_nothing_pending(tmp_path):
         encoding="utf-8",
     )
     options = ("--speed", "20", "--room", "room.jsonl", "--json", "out.json")
-    with start_demo(tmp_path, *options) as program:
+    with demo(tmp_path, *options) as program:
         shown = program.stderr.read()
         assert program.wait(60) == 0, shown
     account = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
@@ -99,8 +91,8 @@ def test_the_end_of_the_recording_ends_the_demo_with_nothing_pending(tmp_path):
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGKILL"])
 def test_a_signal_in_the_middle_of_speech_leaves_no_process_behind(tmp_path, name):
     number = getattr(signal, name)
-    with start_demo(tmp_path, "--speed", "4") as program:
-        wait_for_line(program, "said: ")  # the next sentence is being spoken now
+    with demo(tmp_path, "--speed", "4") as program:
+        line_with(program.stderr, "said: ")  # the next sentence is being spoken now
         children = psutil.Process(program.pid).children(recursive=True)
         assert children, "the speech workers are processes of their own"
         os.kill(program.pid, number)
@@ -116,18 +108,8 @@ def test_a_terminal_shows_a_live_table(tmp_path):
     import pty
 
     ours, theirs = pty.openpty()
-    command = [
-        sys.executable,
-        "-m",
-        "livebot",
-        "demo",
-        "--port",
-        "0",
-        "--wav",
-        "out.wav",
-        "--seconds",
-        "3",
-    ]
+    options = ["--port", "0", "--wav", "out.wav", "--seconds", "3"]
+    command = [sys.executable, "-m", "livebot", "demo", *options]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     ) as program:
@@ -160,7 +142,7 @@ def read_all(terminal):
     ],
 )
 def test_a_wrong_call_is_refused_with_its_reason(tmp_path, options, complaint):
-    with start_demo(tmp_path, *options) as program:
+    with demo(tmp_path, *options) as program:
         shown = program.stderr.read()
         assert program.wait(30) in (1, 2)
     assert complaint in shown

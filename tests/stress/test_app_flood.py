@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import subprocess
-import sys
 import threading
 import time
 
 import psutil
 import pytest
 
+from flood import CROWD, EVENTS, TREASURE, flood
 from livebot.app import LiveBot
 from livebot.config import Settings
 from livebot.terminal import summary
@@ -19,19 +18,6 @@ from livebot.terminal import summary
 pytestmark = [pytest.mark.stress, pytest.mark.timeout(300)]
 
 MEBIBYTE = 1024 * 1024
-CROWD = {"rate": 20_000, "seconds": 30, "seed": 3}
-TREASURE = "1000"  # the gift id of what is worth 3,000 diamonds
-
-SERVER = """
-import sys
-from livebot.sources import Crowd, Simulator
-simulator = Simulator(Crowd(**{crowd}))
-print(simulator.start(), flush=True)
-sys.stdin.readline()
-served = simulator.statistics()
-print(served.pongs, served.slowest_pong, flush=True)
-simulator.stop()
-"""  # a process of its own, as a real server is
 
 
 @pytest.fixture(autouse=True)
@@ -71,35 +57,24 @@ def memory():
 
 def test_a_flood_of_twenty_thousand_events_a_second_through_the_whole_bot(tmp_path):
     """Bounded memory, prompt pongs, and the newest of the big gifts heard soon after it came."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(crowd=CROWD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
     settings = {
         "replies": {"gift": ["{gift}"]},
         "voice": {"rate": 450, "rest": 0.0},
         "moderation": {"combo_idle": 1.0},
         "pipeline": {"text_ttl": 5.0},
     }
-    bot = LiveBot(
-        server.stdout.readline().strip(),
-        settings=Settings.model_validate(settings),
-        wav=tmp_path / "out.wav",
-    )
-    heard = noting_what_is_heard(bot)
-    began_at = time.monotonic()
-    try:
+    with flood() as crowd:
+        bot = LiveBot(
+            crowd.url, settings=Settings.model_validate(settings), wav=tmp_path / "out.wav"
+        )
+        heard = noting_what_is_heard(bot)
+        began_at = time.monotonic()
         with memory() as rss:
             assert bot.run() == 0
-    finally:
-        answer, _ = server.communicate("enough\n", timeout=30)
-    pongs, slowest_pong = int(answer.split()[0]), float(answer.split()[1])
     account = summary(bot.snapshot())
     spoken = [(at - began_at, at - e.received_at, e) for at, e in heard]
     treasures = [row for row in spoken if getattr(row[2], "gift_id", "") == TREASURE]
-    print(f"\npongs {pongs}, slowest {slowest_pong * 1000:.0f} ms")  # noqa: T201
+    print(f"\npongs {crowd.pongs}, slowest {crowd.slowest_pong * 1000:.0f} ms")  # noqa: T201
     print("RSS in MiB every 5 s:", [round(size, 1) for size in rss])  # noqa: T201
     print("feed", account["feed"])  # noqa: T201
     print({key: account[key] for key in ("received", "spoken", "dropped", "other")})  # noqa: T201
@@ -107,9 +82,8 @@ def test_a_flood_of_twenty_thousand_events_a_second_through_the_whole_bot(tmp_pa
     print("seconds from gift to sound:", [round(late, 1) for _, late, _ in treasures])  # noqa: T201
 
     feed = account["feed"]
-    events = CROWD["rate"] * CROWD["seconds"] + 1  # and the one that ends the broadcast
-    assert feed["messages"] == events
-    assert events == (
+    assert feed["messages"] == EVENTS + 1  # and the one that ends the broadcast
+    assert feed["messages"] == (
         feed["decoded"]
         + feed["undelivered"]
         + sum(feed["shed"].values())
@@ -120,8 +94,8 @@ def test_a_flood_of_twenty_thousand_events_a_second_through_the_whole_bot(tmp_pa
     assert feed["decoded"] == account["received"] + sum(account["other"].values())
     assert account["pending"] == 0
     assert account["received"] == account["spoken"] + sum(account["dropped"].values())
-    assert pongs >= 5
-    assert slowest_pong < 1.0
+    assert crowd.pongs >= 5
+    assert crowd.slowest_pong < 1.0
     assert max(rss[1:]) - rss[0] < 40
     in_flood = [row for row in spoken if row[0] < CROWD["seconds"]]
     # Before the first of them has come, and its combo is over, anything may be heard.

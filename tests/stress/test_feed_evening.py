@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
-import subprocess
-import sys
 import threading
 from collections import Counter
 
 import psutil
 import pytest
 
+from flood import CROWD, EVENTS, TREASURE, flood
 from livebot.messages import Gift
 from livebot.moderation import LEVELS, Moderator, Outcome, Rules
 from livebot.sources import (
@@ -96,7 +95,7 @@ class Pipeline:
             return
         with self.lock:
             self.gifts[event.user.id, event.gift_id] += event.repeat_count
-            if event.gift_id == "1000":
+            if event.gift_id == TREASURE:
                 self.treasures.add((event.user.id, event.group_id))
 
     def balances(self):
@@ -167,49 +166,25 @@ def test_an_evening_in_minutes():
     assert max(rss[3:]) - rss[2] < 5 * MEBIBYTE  # after the first minute
 
 
-CROWD = {"rate": 20_000, "seconds": 30, "seed": 3}
-
-
-SERVER = """
-import sys
-from livebot.sources import Crowd, Simulator
-simulator = Simulator(Crowd(**{crowd}))
-print(simulator.start(), flush=True)
-sys.stdin.readline()
-served = simulator.statistics()
-print(served.pongs, served.slowest_pong, flush=True)
-simulator.stop()
-"""  # a process of its own, as a real server is
-
-
 def test_a_flood_of_twenty_thousand_events_a_second():
     """Thirty seconds of it: bounded memory, prompt pongs, and every big gift answered."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER.format(crowd=CROWD)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    url = server.stdout.readline().strip()
     process, rss = psutil.Process(), []
-    with Pipeline(url, maxsize=2000, rules=Rules(combo_idle=1.0)) as pipeline:
+    with (
+        flood() as crowd,
+        Pipeline(crowd.url, maxsize=2000, rules=Rules(combo_idle=1.0)) as pipeline,
+    ):
         while not pipeline.ended.wait(5.0):
             rss.append(process.memory_info().rss)
-    answer, _ = server.communicate("enough\n", timeout=30)
-    pongs, slowest_pong = int(answer.split()[0]), float(answer.split()[1])
     seen = pipeline.source.statistics()
-    print(f"\npongs {pongs}, slowest {slowest_pong * 1000:.1f} ms")  # noqa: T201
+    print(f"\npongs {crowd.pongs}, slowest {crowd.slowest_pong * 1000:.1f} ms")  # noqa: T201
     print("RSS in MiB every 5 s:", [round(size / MEBIBYTE, 1) for size in rss])  # noqa: T201
     print("queue drops", dict(pipeline.dropped), pipeline.moderator.statistics())  # noqa: T201
     pipeline.balances()
-    events = CROWD["rate"] * CROWD["seconds"]
     print("shed by the source", dict(seen.shed), "of", dict(seen.received))  # noqa: T201
-    assert sum(seen.decoded.values()) + sum(seen.shed.values()) == events + 1
-    assert pongs >= 5
-    assert slowest_pong < 1.0
+    assert sum(seen.decoded.values()) + sum(seen.shed.values()) == EVENTS + 1
+    assert crowd.pongs >= 5
+    assert crowd.slowest_pong < 1.0
     assert max(rss[1:]) - rss[0] < 40 * MEBIBYTE
-    crowd = Crowd(**CROWD)
-    treasures = {
-        (event.user.id, event.group_id) for event in map(crowd.event, range(0, events, 16 * 64))
-    }
+    sent = map(Crowd(**CROWD).event, range(0, EVENTS, 16 * 64))
+    treasures = {(event.user.id, event.group_id) for event in sent}
     assert pipeline.treasures == treasures

@@ -65,9 +65,9 @@ class FencedQueue(Generic[T]):
     ) -> None:
         """`MessageQueue.put`, or Superseded."""
         queue = self._queue
-        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
+        lifetime = queue._check_put(priority, ttl, timeout)
         with self._attempt(item, priority, lifetime, key) as attempt:
-            queue._put_patiently(attempt, timeout)  # noqa: SLF001
+            queue._put_patiently(attempt, timeout)
 
     def put_nowait(
         self, item: T, priority: int = 0, *, ttl: float | None = None, key: Hashable = None
@@ -86,9 +86,9 @@ class FencedQueue(Generic[T]):
     ) -> None:
         """`MessageQueue.aput`, or Superseded."""
         queue = self._queue
-        lifetime = queue._check_put(priority, ttl, timeout)  # noqa: SLF001 - see the class
+        lifetime = queue._check_put(priority, ttl, timeout)
         with self._attempt(item, priority, lifetime, key) as attempt:
-            await queue._aput_patiently(attempt, timeout)  # noqa: SLF001
+            await queue._aput_patiently(attempt, timeout)
 
     @contextlib.contextmanager
     def _attempt(
@@ -101,7 +101,7 @@ class FencedQueue(Generic[T]):
             if waiter is not None:
                 waiters.add(waiter)
                 self._blocked.add(waiter)
-            offer = self._queue._offer  # noqa: SLF001
+            offer = self._queue._offer
             return offer(item, priority, lifetime, key, waiter, guard=self._check)
 
         try:
@@ -112,7 +112,7 @@ class FencedQueue(Generic[T]):
 
     def release(self) -> None:
         """For the manager, once the instance was replaced: let those in line look again."""
-        line = self._queue._putters  # noqa: SLF001
+        line = self._queue._putters
         for waiter in self._blocked.copy():
             line.recall(waiter)
 
