@@ -379,6 +379,29 @@ def test_an_entry_that_was_half_removed_at_the_fork_is_gone_in_the_child():
     assert out.split() == ["0"]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_fork_between_a_put_and_its_eviction_leaves_the_child_no_surplus():
+    out = run_python(
+        """
+        import os
+        from threadkit import TTLCache
+        from threadkit._cache._entry import Entry
+        cache = TTLCache(2, 60)
+        cache["a"] = cache["b"] = 1
+        entry = Entry()   # a thread of the parent has just entered it
+        entry.key, entry.value, entry.idle = "c", 1, None
+        entry.touched_at = cache._clock()
+        entry.fresh_until = entry.touched_at + 60
+        cache._entries["c"] = entry
+        pid = os.fork()
+        if not pid:
+            os._exit(0 if list(cache) == ["b", "c"] and len(cache) == 2 else 1)
+        print(os.waitpid(pid, 0)[1])
+        """
+    )
+    assert out.split() == ["0"]
+
+
 def test_a_short_lived_entry_is_swept_in_time_although_a_later_sweep_was_planned():
     def scenario(sim):
         heard = []

@@ -577,6 +577,7 @@ class Store(Generic[K, V]):
         """Mend what a thread of the parent, which does not exist here, may have left half done."""
         self._lock = self._runtime.rlock()
         self._depth = 0
+        self._in_debt = True  # it may have put an entry, and not evicted one yet
         self._announcer.forget_threads()
         self._sweep_todo = []
         self._sweep_at = NEVER
