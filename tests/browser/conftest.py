@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE_MS = 20_000  # until what a page must come to show counts as missing
 
 
 def _executable():
@@ -20,8 +21,9 @@ def browser():
     executable = _executable()
     if executable is None:
         pytest.skip("needs chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=executable, args=["--no-sandbox", "--disable-dev-shm-usage"]
@@ -37,7 +39,7 @@ def new_page(browser):
 
     def open_page(**options):
         page = browser.new_page(**options)
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         pages.append(page)
         return page

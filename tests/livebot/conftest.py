@@ -29,13 +29,13 @@ def faulty_command(tmp_path):
 
 @pytest.fixture
 def faulty_engine(faulty_command):
-    """Makes engines over the faulty worker, with little patience; all are closed at the end."""
+    """Makes engines over the faulty worker, patient unless told otherwise; closes all."""
     from livebot.speech import Pyttsx3Process
 
     with contextlib.ExitStack() as stack:
 
         def make(**settings):
-            arguments = {"command": faulty_command, "patience": 0.5, **settings}
+            arguments = {"command": faulty_command, "patience": 20, **settings}
             engine = Pyttsx3Process(**arguments)
             stack.callback(engine.close)
             return engine
