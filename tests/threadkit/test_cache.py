@@ -9,6 +9,7 @@ import random
 import threading
 import weakref
 from collections import OrderedDict
+from fractions import Fraction
 
 import pytest
 
@@ -438,6 +439,48 @@ def test_weights_count_against_the_bound(policy):
     cache["b"] = "x" * 100
     assert list(cache) == ["b"]
     assert cache.statistics().weight == cache.currsize == 100
+
+
+@pytest.mark.parametrize("size", [1.0, 0.3, 10**9, 2**50, 1e-300, 5e-324, math.inf])
+@POLICIES
+def test_weights_that_are_fractions_add_up_exactly(policy, size):
+    """Floats added one by one drift, and a cache that is empty does not weigh 0."""
+    draw = random.Random(1)
+    unit = 100.0 if size == math.inf else size
+    cache = TTLCache(size, weigher=lambda _key, value: value, policy=policy)
+
+    def check():
+        exact = sum(map(Fraction, (entry.weight for entry in cache._entries.values())))
+        assert cache.currsize == exact
+        tracker = cache._tracker
+        if tracker is not None:
+            assert Fraction(tracker._small_weight) + Fraction(tracker._main_weight) == exact
+
+    for step in range(3000):
+        key, chance = draw.randrange(8), draw.random()
+        if chance < 0.85:
+            weights = [0.1 * unit, 0.3 * unit, unit / 3, unit / 7, draw.random() * unit, 0.0]
+            cache.put(key, draw.choice(weights))
+        elif chance < 0.95:
+            cache.pop(key, None)
+        elif size != math.inf:
+            cache.resize(max(size * draw.choice([1, 1, 100, 1 / 3]), 5e-324))
+        if step % 10 == 0:
+            check()
+    for key in range(8):
+        cache.pop(key, None)
+    assert cache.currsize == 0
+
+
+def test_ten_tenths_fit_into_one_and_whole_numbers_stay_what_they_are():
+    cache = TTLCache(1.0, weigher=lambda _key, value: value)
+    for key in range(10):
+        cache[key] = 0.1
+    assert len(cache) == 10
+    assert cache.currsize == pytest.approx(1)
+    large = TTLCache(10**30, weigher=lambda _key, value: value)
+    large["a"], large["b"] = 10**29 + 1, 7
+    assert large.currsize == 10**29 + 8
 
 
 def test_an_oversized_value_is_rejected_and_takes_the_old_one_along():

@@ -9,8 +9,8 @@
 * `_files`, `_tiered`: bytes on disk, and a memory cache before them.
 * `_sweeper`: the thread that drops what expired.
 * `_registry`: all caches, to be mended after a fork, and to know who is inside one.
-* `_odometer`, `_clock`, `_statistics`, `_arguments`: counting hits, telling readings apart, the
-  numbers, the checks.
+* `_odometer`, `_clock`, `_weights`, `_statistics`, `_arguments`: counting hits, telling readings
+  apart, adding weights exactly, the numbers, the checks.
 """
 
 from threadkit._cache._decorator import cached

@@ -37,6 +37,7 @@ from threadkit._cache._registry import register
 from threadkit._cache._s3fifo import S3FifoOrder
 from threadkit._cache._statistics import RemovalCause
 from threadkit._cache._sweeper import sweeper_of
+from threadkit._cache._weights import grain_of, in_grains
 from threadkit._runtime import Runtime
 
 __all__ = ["DELETED", "EVICTED", "REPLACED", "Store", "limits"]
@@ -79,6 +80,7 @@ class Store(Generic[K, V]):
         "_evicted_odometer",
         "_get_ident",
         "_grace",
+        "_grain",
         "_hits",
         "_in_debt",
         "_is_plain",
@@ -154,6 +156,7 @@ class Store(Generic[K, V]):
         self._lock = runtime.rlock()
         self._depth = 0  # how often the owner holds the lock
         self._in_debt = False  # whether a search for the order left a surplus
+        self._grain = grain_of(self._maxsize)
         self._weight: float = 0  # kept only with a weigher; else it is the number of entries
         self._policy = policy
         self._begin_order()
@@ -225,7 +228,7 @@ class Store(Generic[K, V]):
             raise TypeError(f"weigher must return a number, not {weight!r} for key {key!r}")
         if not 0 <= weight <= sys.float_info.max:  # a larger int could not be added to a float
             raise ValueError(f"weigher must return a finite weight >= 0, not {weight!r}")
-        return weight
+        return weight if isinstance(weight, int) else float(weight)
 
     def _store_locked(
         self, key: K, value: V, limits: Limits, weight: float, now: float, *, keep: bool = False
@@ -242,6 +245,8 @@ class Store(Generic[K, V]):
             if weight > self._maxsize:
                 self._reject_locked(key, value, now)
                 return NOTHING
+            if weight.__class__ is float:
+                weight = in_grains(weight, self._grain)
             if found is not None:
                 done = self._overwrite_locked(found[0], value, limits, weight, now)
             else:
@@ -395,6 +400,18 @@ class Store(Generic[K, V]):
             elif self._total() + weight <= self._maxsize * (1 + surplus):
                 return
         self._in_debt = False
+
+    def _regrain_locked(self) -> None:
+        """Count what is there in the grains of a bound that has changed."""
+        before, self._grain = self._grain, grain_of(self._maxsize)
+        if self._grain <= before or isinstance(self._weight, int):
+            return
+        for entry in list(self._entries.values()):
+            change = in_grains(entry.weight, self._grain) - entry.weight
+            entry.weight += change
+            self._weight += change
+            if self._tracker is not None:
+                self._tracker.reweighed(entry, change)
 
     def _settle(self) -> None:
         """Evict what a search for the order left over."""

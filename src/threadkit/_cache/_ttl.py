@@ -56,6 +56,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         ttl: Seconds an entry lives after it was written; None or `math.inf` for ever.
         idle: Seconds an entry lives after it was last read or written.
         weigher: Called with key and value, returns what the entry weighs (0 or more).
+            Sums are exact: a float is rounded down by at most 1e-14 of `maxsize`.
         policy: `"lru"`, exact, or `"s3fifo"`, which resists scans and one-hit wonders better.
         sweep_interval: Seconds between looks for expired entries; by default a quarter of the
             ttl, at least 1 and at most 60; `math.inf` for no sweeping.
@@ -447,6 +448,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         with self._held():
             self._maxsize = a_capacity("maxsize", maxsize)
             self._make_room_locked(0, self._clock(), surplus=0)
+            self._regrain_locked()
 
     def set_ttl(self, ttl: float | None, *, idle: float | None = None) -> None:
         """Change how long entries written from now on live. Those that are there keep theirs."""
