@@ -253,4 +253,4 @@ import threadkit.integrations.prometheus"
         [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
     )
     assert run.returncode == 1
-    assert "pip install threadkit[prometheus]" in run.stderr
+    assert "pip install 'threadkit[prometheus]'" in run.stderr

@@ -29,9 +29,8 @@ from livebot.sources.wire import MalformedFrame
 
 __all__ = ["BarrageGrabSource", "DouyinLiveSource"]
 
-_QUIET = (
-    300.0  # seconds; a relay sends nothing while its room does, and says so itself when it ends
-)
+# Seconds. A relay sends nothing while its room is quiet, and says so itself when the room ends.
+_QUIET = 300.0
 
 
 class _RelaySource(Feed):

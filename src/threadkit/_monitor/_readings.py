@@ -82,7 +82,7 @@ class SystemReadings:
             import psutil  # noqa: PLC0415 - the extra `monitor` brings it
         except ImportError as exc:
             raise RuntimeError(
-                "reading the system needs psutil: pip install threadkit[monitor]"
+                "reading the system needs psutil: pip install 'threadkit[monitor]'"
             ) from exc
         self._psutil = psutil
         self._process = psutil.Process()

@@ -16,7 +16,7 @@ try:
     from prometheus_client.registry import Collector
 except ImportError as exc:
     raise ImportError(
-        "metrics for Prometheus need its client: pip install threadkit[prometheus]"
+        "metrics for Prometheus need its client: pip install 'threadkit[prometheus]'"
     ) from exc
 
 from threadkit._cache import CacheStatistics
