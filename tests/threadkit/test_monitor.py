@@ -233,7 +233,7 @@ def test_the_system_is_read():
 
 def test_without_psutil_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "psutil", None)
-    with pytest.raises(RuntimeError, match=r"pip install threadkit\[monitor\]"):
+    with pytest.raises(RuntimeError, match=r"pip install 'threadkit\[monitor\]'"):
         SystemReadings()
 
 
