@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from livebot.speech import Pyttsx3Process, SpeechError
+from livebot.speech import Pyttsx3Process, SpeechError, process
 
 VOICE = ("sit/cmn", 200, 1.0)
 
@@ -109,6 +110,7 @@ def test_a_fault_that_comes_once_costs_only_a_retry(faulty_engine, fault):
     assert engine.synthesize(f"once-{fault}", *VOICE).seconds == 0.5
     assert engine.retried == 1
     assert engine.spawned == (2 if fault in ("hang", "crash", "garbage") else 1)
+    assert (engine.killed, engine.died) == (fault == "hang", fault in ("crash", "garbage"))
 
 
 @pytest.mark.parametrize("fault", ["error", "stereo"])
@@ -131,6 +133,7 @@ def test_a_worker_that_does_not_start_is_told(faulty_command, faulty_engine, fau
         engine.synthesize("你好", *VOICE)
     assert caught.value.reason == reason
     assert engine.pid is None
+    assert (engine.killed > 0, engine.died > 0) == (fault == "hang", fault == "crash")
 
 
 def test_a_program_that_is_not_there_is_told(faulty_engine):
@@ -193,6 +196,26 @@ def test_no_descriptor_or_directory_is_left(faulty_engine, monkeypatch, tmp_path
         engine.close()
     assert descriptors() == before
     assert not list(tmp_path.glob("livebot-*"))
+
+
+def test_the_last_answer_is_not_kept_while_the_next_is_waited_for():
+    events = []
+
+    class Pcm(bytes):
+        def __del__(self):
+            events.append("let go")
+
+    class Pipe(contextlib.nullcontext):
+        def read(self, _count):
+            if not (piece := next(pieces, b"")):
+                events.append("waits for the next")
+            return piece
+
+    facts = json.dumps({"frames": 1}).encode()
+    header = process._HEADER.pack(len(facts), 2)
+    pieces = (make() for make in (lambda: header, lambda: facts, lambda: Pcm(b"\1\1")))
+    process._read_answers(Pipe(), lambda _answer: None)
+    assert events == ["let go", "waits for the next"]
 
 
 PARENT = """

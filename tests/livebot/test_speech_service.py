@@ -408,14 +408,14 @@ def test_a_text_under_way_in_a_restart_is_spoken_by_the_new_engine():
 
 def test_retries_and_new_processes_are_counted_over_the_life_of_the_service():
     class Busy(ScriptedEngine):
-        spawned, retried = 3, 2
+        spawned, retried, killed, died = 4, 2, 1, 2
 
     service = SpeechService(engine=Busy)
     service.synthesize("一")
     service.stop(Manager())
     service.synthesize("二")
     seen = service.statistics()
-    assert (seen.retried, seen.respawned) == (4, 4)
+    assert (seen.retried, seen.respawned, seen.killed, seen.died) == (4, 6, 2, 4)
 
 
 class Odd:

@@ -3,13 +3,48 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+import functools
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from livebot.speech.engines import Engine, SpeechError
 from threadkit import REAL, Runtime
 
-__all__ = ["EngineCounts", "Lender"]
+__all__ = ["EngineCounts", "EngineRecord", "Lender"]
+
+
+class EngineRecord(NamedTuple):
+    """What engines with worker processes tell of them; others count nothing.
+
+    Attributes:
+        retried: Texts that an engine tried a second time.
+        respawned: Worker processes that were started in the place of another.
+        killed: Those that were killed because they hung.
+        died: Those that ended by themselves.
+    """
+
+    retried: int = 0
+    respawned: int = 0
+    killed: int = 0
+    died: int = 0
+
+    def plus(self, engines: Iterable[Engine]) -> EngineRecord:
+        """This, and what `engines` did."""
+        rows = [self, *map(_told, engines)]
+        return EngineRecord(*map(sum, zip(*rows, strict=True)))
+
+
+def _told(engine: Engine) -> EngineRecord:
+    count: Callable[[str], int] = functools.partial(_count, engine)
+    return EngineRecord(
+        count("retried"), max(0, count("spawned") - 1), count("killed"), count("died")
+    )
+
+
+def _count(engine: Engine, name: str) -> int:
+    value: int = getattr(engine, name, 0)
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +54,12 @@ class EngineCounts:
     Attributes:
         engines: Those that exist now.
         busy: Those that are speaking now.
-        retried: Texts that an engine tried a second time.
-        respawned: Worker processes that were started in the place of one that hung or died.
+        record: What all engines did, also those that are gone.
     """
 
     engines: int
     busy: int
-    retried: int
-    respawned: int
+    record: EngineRecord
 
 
 class Lender:
@@ -56,8 +89,7 @@ class Lender:
         self._idle = [first]
         self._engines = [first]
         self._closed = False
-        self._retried = 0  # by engines that are gone, as the next
-        self._respawned = 0
+        self._past = EngineRecord()  # of engines that are gone
 
     @property
     def closed(self) -> bool:
@@ -100,12 +132,10 @@ class Lender:
     def counts(self) -> EngineCounts:
         """How its engines are doing."""
         with self._changed:
-            retried, respawned = _told(self._engines)
             return EngineCounts(
                 len(self._engines),
                 len(self._engines) - len(self._idle),
-                self._retried + retried,
-                self._respawned + respawned,
+                self._past.plus(self._engines),
             )
 
     def close(self, *, for_good: bool = True) -> None:
@@ -116,15 +146,7 @@ class Lender:
         with self._changed:
             self._closed = for_good
             engines, self._engines, self._idle = self._engines, [], []
-            retried, respawned = _told(engines)
-            self._retried += retried
-            self._respawned += respawned
+            self._past = self._past.plus(engines)
             self._changed.notify_all()
         for engine in engines:
             engine.close()
-
-
-def _told(engines: list[Engine]) -> tuple[int, int]:
-    """Texts tried again, and processes that replaced another; some engines know of neither."""
-    retried = sum(getattr(engine, "retried", 0) for engine in engines)
-    return retried, sum(max(0, getattr(engine, "spawned", 0) - 1) for engine in engines)

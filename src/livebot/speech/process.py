@@ -78,6 +78,8 @@ class Pyttsx3Process:
         self._closed = False
         # Written by the caller whose turn it is.
         self._spawned = 0
+        self._killed = 0
+        self._died = 0
         self._retried = 0
 
     @property
@@ -90,6 +92,16 @@ class Pyttsx3Process:
     def spawned(self) -> int:
         """How many worker processes were started so far."""
         return self._spawned
+
+    @property
+    def killed(self) -> int:
+        """How many of them were killed because they did not answer in time."""
+        return self._killed
+
+    @property
+    def died(self) -> int:
+        """How many of them ended by themselves, were killed by others, or talked rubbish."""
+        return self._died
 
     @property
     def retried(self) -> int:
@@ -142,7 +154,7 @@ class Pyttsx3Process:
             return checked(_speech(answer, text), volume=request["volume"])
         except SpeechError as error:
             if error.reason in ("timeout", "worker died"):
-                self._discard(child, text)
+                self._discard(child, error)
             raise
 
     def _ready_child(self, text: str) -> _Child:
@@ -150,8 +162,9 @@ class Pyttsx3Process:
         try:
             child.wait_ready(self._start_timeout)
         except SpeechError as error:
-            self._discard(child, text)
-            raise SpeechError(error.reason, text=text, detail=error.detail) from None
+            told = SpeechError(error.reason, text=text, detail=error.detail)
+            self._discard(child, told)
+            raise told from None
         return child
 
     def _spawn(self, text: str) -> _Child:
@@ -168,15 +181,17 @@ class Pyttsx3Process:
             raise SpeechError("closed", text=text)
         return child
 
-    def _discard(self, child: _Child, text: str) -> None:
-        """Make way for a new process; if `close` took this one, say so instead."""
+    def _discard(self, child: _Child, error: SpeechError) -> None:
+        """Make way for a new process; if `close` took this one, say so instead of `error`."""
         with self._lock:
             closed = self._closed
             if self._child is child:
                 self._child = None
         child.kill()
         if closed:
-            raise SpeechError("closed", text=text) from None
+            raise SpeechError("closed", text=error.text) from None
+        self._killed += error.reason == "timeout"
+        self._died += error.reason == "worker died"
 
 
 class _Child:
@@ -275,12 +290,23 @@ def _read_answers(pipe: IO[bytes], put: Any) -> None:
     """Hand on each answer until the pipe ends or holds anything else, then None."""
     with pipe:
         try:
-            while answer := _read_answer(pipe):
-                put(answer)
+            while _hand_on_an_answer(pipe, put):
+                pass
         except (OSError, ValueError):
             pass
         finally:
             put(None)
+
+
+def _hand_on_an_answer(pipe: IO[bytes], put: Any) -> bool:
+    """False when the pipe has ended. On return nothing here holds the answer any more.
+
+    The wait for the next one may be long, and each idle worker would keep its last sentence.
+    """
+    answer = _read_answer(pipe)
+    if answer is not None:
+        put(answer)
+    return answer is not None
 
 
 def _read_answer(pipe: IO[bytes]) -> _Answer | None:

@@ -21,7 +21,7 @@ from livebot.speech.engines import (
     choose_voice,
     trimmed,
 )
-from livebot.speech.lending import Lender
+from livebot.speech.lending import EngineRecord, Lender
 from livebot.speech.process import Pyttsx3Process
 from livebot.speech.text import Language, language_of, normalised
 from threadkit import REAL, Context, Histogram, LoadTimeout, Runtime
@@ -57,6 +57,8 @@ class SpeechStatistics:
         busy: Engines that are speaking now.
         retried: Texts that an engine tried a second time.
         respawned: Worker processes that were started in the place of one that hung or died.
+        killed: Worker processes that were killed because they did not answer in time.
+        died: Worker processes that ended by themselves, or were killed by somebody else.
         fallbacks: Texts the next engine spoke because the one before it could not.
         given_up: Engines that failed for good, by name and how they failed.
         synthesis: How long the latest syntheses took.
@@ -71,6 +73,8 @@ class SpeechStatistics:
     busy: int
     retried: int
     respawned: int
+    killed: int
+    died: int
     fallbacks: int
     given_up: Mapping[str, str]
     synthesis: Histogram
@@ -225,6 +229,7 @@ class SpeechService:
     def statistics(self) -> SpeechStatistics:
         """Counts and delays so far."""
         counts = [lender.counts() for lender in self._lenders]
+        record = EngineRecord(*map(sum, zip(*(each.record for each in counts), strict=True)))
         with self._lock:
             return SpeechStatistics(
                 engine=self._lenders[self._using].name,
@@ -234,8 +239,10 @@ class SpeechService:
                 seconds=self._seconds,
                 engines=sum(each.engines for each in counts),
                 busy=sum(each.busy for each in counts),
-                retried=sum(each.retried for each in counts),
-                respawned=sum(each.respawned for each in counts),
+                retried=record.retried,
+                respawned=record.respawned,
+                killed=record.killed,
+                died=record.died,
                 fallbacks=self._fallbacks,
                 given_up=dict(self._given_up),
                 synthesis=Histogram.of(self._delays),

@@ -110,6 +110,10 @@ def _of_voice(view: View) -> Iterator[Metric]:
     yield _counter("speech_failures", "Sentences that were not, and why.", "reason", speech.failed)
     yield _counter("speech_made_seconds", "Speech the engines made.", value=speech.seconds)
     yield _quantiles("speech_synthesis_seconds", "An engine took.", speech.synthesis)
+    lost = {"killed": speech.killed, "died": speech.died}
+    yield _counter("speech_workers_lost", "Worker processes that hung or died.", "how", lost)
+    yield _counter("speech_retries", "Sentences an engine tried twice.", value=speech.retried)
+    yield _counter("speech_fallbacks", "Sentences of a stand-in.", value=speech.fallbacks)
     yield _gauge("speech_engines", "Engines there are.", value=speech.engines)
     yield _gauge("speech_engines_busy", "Engines that are speaking.", value=speech.busy)
     yield _gauge("speech_rate", "Words a minute now.", value=view.rate)
@@ -131,6 +135,7 @@ def _of_player(view: View) -> Iterator[Metric]:
     yield _counter("player_sounds", "Sounds, by how they ended.", "outcome", ended)
     yield _counter("player_heard_seconds", "Sound that was heard.", value=player.seconds)
     yield _counter("player_underflows", "Sound that came too late.", value=player.underflows)
+    yield _gauge("player_latency_seconds", "Sound the device may hold.", value=player.latency)
     yield _counter("player_losses", "Times the device went away.", value=player.losses)
     for name in ("waiting", "paused", "muted", "volume"):
         yield _gauge(f"player_{name}", f"{name.capitalize()}.", value=_of(player, name))
