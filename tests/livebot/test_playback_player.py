@@ -489,6 +489,79 @@ def test_a_device_that_runs_dry_holds_more_sound_until_it_does_not(caplog):
     assert "it holds 60 ms of sound from now on" in caplog.text
 
 
+class Recovering(Tape):
+    """Runs dry at every block with less than `needs(now)` seconds of sound to hold."""
+
+    underflows = 0
+
+    def __init__(self, sim, needs):
+        super().__init__(sim)
+        self.needs = needs
+        self.latency = 0.03
+        self.changes = []  # (instant, seconds to hold, what was being heard)
+        self.player = None
+
+    def widen(self):
+        return self._change(2)
+
+    def narrow(self):
+        return self.latency > 0.03 and self._change(0.5)
+
+    def _change(self, factor):
+        self.latency *= factor
+        speaking = self.player and self.player.statistics().speaking
+        self.changes.append((self._runtime.monotonic(), self.latency, speaking))
+        return True
+
+    def _write(self, block):
+        self.heard = self.heard[-1:]  # hours of it are not needed
+        self.underflows += self.latency < self.needs(self._runtime.monotonic())
+
+
+@pytest.fixture
+def _long_blocks(monkeypatch):
+    """Half a second at a time: an hour in few steps."""
+    monkeypatch.setattr("livebot.playback.sinks._BLOCK", 0.5)
+
+
+@pytest.mark.usefixtures("_long_blocks")
+def test_a_device_that_was_calm_for_long_holds_less_again_but_not_while_it_speaks(caplog):
+    def scenario(sim):
+        began_at = sim.monotonic()
+        tape = Recovering(sim, lambda now: 0.12 if now - began_at < 60 else 0.0)
+        player, tape, log = playing(sim, tape)
+        tape.player = player
+        player.play(0, Beep(1, seconds=700))  # in its midst the device has been calm for 10 minutes
+        sim.sleep(1500)
+        player.stop()
+        latencies = [latency for _, latency, _ in tape.changes]
+        assert latencies == [0.06, 0.12, 0.06, 0.03]
+        instants = [at - began_at for at, _, _ in tape.changes]
+        assert instants[1] < 60
+        assert 690 < instants[2] < 710, "as soon as nothing is heard"
+        assert instants[3] - instants[2] >= 600, "one step at a time"
+        assert [heard for _, _, heard in tape.changes] == ["beep 1", "beep 1", None, None]
+        assert log == [(0, "speaking"), (0, "spoken")]
+
+    with caplog.at_level(logging.INFO, "livebot.playback"):
+        explore(scenario, 1, max_steps=400_000)
+    assert "has not run dry for 10 minutes: it holds 30 ms of sound from now on" in caplog.text
+
+
+@pytest.mark.usefixtures("_long_blocks")
+def test_a_device_that_needs_its_sound_is_tried_ever_more_rarely():
+    def scenario(sim):
+        player, tape, _ = playing(sim, Recovering(sim, lambda _now: 0.05))
+        sim.sleep(5000)
+        player.stop()
+        narrowed = [at for at, latency, _ in tape.changes if latency == 0.03]
+        pauses = [later - earlier for earlier, later in pairwise(narrowed)]
+        assert len(narrowed) == 3, "after 10, 20 and 40 minutes"
+        assert pauses[1] > 1.8 * pauses[0] > 1.8 * 1200
+
+    explore(scenario, 1, max_steps=400_000)
+
+
 def test_an_underflow_now_and_then_changes_nothing():
     class Fine(Hasty):
         def _write(self, block):

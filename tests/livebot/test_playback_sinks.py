@@ -301,6 +301,7 @@ def test_a_device_is_given_more_time_up_to_a_quarter_of_a_second(with_devices):
         widened = sink.widen()
     assert asked == [0.03, 0.06, 0.12, 0.24]
     assert not widened
+    assert [sink.narrow() and sink.latency for _ in range(4)] == [0.12, 0.06, 0.03, False]
 
 
 def test_a_device_that_refuses_mono_and_our_rate_gets_stereo_at_its_own(with_devices):

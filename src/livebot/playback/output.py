@@ -20,6 +20,8 @@ _SLOWEST_RETRY = 5.0  # up to this: looking for devices costs some 30 ms
 _SETTLED = 10.0  # seconds a device must have played until the first retry is quick again
 _TOO_MANY = 3  # underflows, within
 _WINDOW = 30.0  # seconds; one now and then is not worth a pause
+_CALM = 600.0  # seconds without an underflow until a device holds less again; each time that was
+_LONGEST_CALM = 4 * 3600.0  # too early, it takes twice as long the next time, up to this
 _STALL = 5.0  # seconds; a device under PulseAudio may take two until it pulls for the first time
 
 
@@ -67,6 +69,10 @@ class Output:
         self._played_since = -math.inf  # when the stream in use was opened
         self._calm_since = -math.inf  # when underflows began to be counted, and from how many on
         self._calm_count = 0
+        self._dry_at = -math.inf  # when an underflow was last noticed, and how many there were
+        self._dry_count = 0
+        self._patience = _CALM
+        self._narrowed = False  # whether the latency in use is a try
         self.losses = 0
 
     @property
@@ -141,23 +147,51 @@ class Output:
             return True
         return False
 
-    def steady(self) -> None:
-        """Give a device that ran dry again and again more sound to hold, at the price of delay."""
+    def steady(self, *, quiet: bool) -> None:
+        """Give a device that ran dry again and again more sound to hold, at the price of delay.
+
+        Take it back, step by step, when the device has not run dry for long. That opens the stream
+        again, so only while it is `quiet`: nothing is heard and nothing waits.
+        """
         now, count = self._monotonic(), self.underflows
+        if count != self._dry_count:
+            self._dry_at, self._dry_count = now, count
         # While a stream begins, sound servers run dry as a rule, and opening it again begins anew.
         settling = now - self._played_since < _SETTLED
         if settling or now - self._calm_since >= _WINDOW or count < self._calm_count:
             self._calm_since, self._calm_count = now, count
         missed = count - self._calm_count
-        if missed < _TOO_MANY or self._active is not self._wanted or self._closed:
+        if self._active is not self._wanted or self._closed:
             return
-        self._calm_since, self._calm_count = now, count
+        if missed >= _TOO_MANY:
+            self._calm_since, self._calm_count = now, count
+            self._widen(missed)
+        elif quiet and now - max(self._dry_at, self._played_since) >= self._patience:
+            self._narrow()
+
+    def _widen(self, missed: int) -> None:
         if not self._wanted.widen():
             return
+        if self._narrowed:
+            self._narrowed = False
+            self._patience = min(2 * self._patience, _LONGEST_CALM)
         logger.warning(
             "%s ran dry %d times: it holds %.0f ms of sound from now on",
             self.name,
             missed,
+            1000 * self._wanted.latency,
+        )
+        self._wanted.close()
+        self.open()
+
+    def _narrow(self) -> None:
+        if not self._wanted.narrow():
+            return
+        self._narrowed = True
+        logger.info(
+            "%s has not run dry for %.0f minutes: it holds %.0f ms of sound from now on",
+            self.name,
+            self._patience / 60,
             1000 * self._wanted.latency,
         )
         self._wanted.close()

@@ -83,7 +83,8 @@ class PlayerStatistics:
         volume: 0 to 1.
         underflows: How often sound came too late for the device.
         losses: How often the device went away.
-        latency: Seconds of sound the device may hold; grows when it runs dry.
+        latency: Seconds of sound the device may hold; grows when it runs dry, and shrinks again
+            when it has not for long.
         sink: Name of the device or file.
         path: The file, None for a device.
         delay: How long it took from event to first sound, of the latest sounds.
@@ -422,7 +423,8 @@ class AudioPlayer:
                 pass  # woken to look at the clock
 
     def _look_at_the_clock(self) -> None:
-        self._output.steady()
+        programme = self._programme
+        self._output.steady(quiet=programme.speaking is None and not programme.waiting)
         if self._gap_watch.expired(self._programme.gap):
             given_up = self._programme.skip_gap()
             logger.warning("gave up waiting for %d sequence numbers", given_up)

@@ -65,6 +65,10 @@ class Sink(Protocol):
         """Let it hold more from its next opening on; False if it holds as much as it may."""
         ...
 
+    def narrow(self) -> bool:
+        """Let it hold less again; False if it holds no more than at first."""
+        ...
+
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         """Begin to pull 16-bit mono samples; `on_lost` is called, once, if the device goes away.
 
@@ -129,7 +133,8 @@ class PortAudioSink:
     Args:
         device: Its number, or a part of its name; None means the system's default.
         latency: Seconds of sound the device may hold at first; also how long an interrupt takes to
-            be heard. A device that runs dry is given more, up to 0.24.
+            be heard. A device that runs dry is given more, up to 0.24, and less again when it has
+            not run dry for long.
         runtime: The clock.
     """
 
@@ -139,6 +144,7 @@ class PortAudioSink:
         self, device: int | str | None = None, *, latency: float = 0.03, runtime: Runtime = REAL
     ) -> None:
         self._device = device
+        self._least = latency
         self.latency = latency
         self._monotonic = runtime.monotonic
         self._thread = runtime.thread
@@ -154,6 +160,12 @@ class PortAudioSink:
         if self.latency >= _LATENCY_LIMIT:
             return False
         self.latency = min(2 * self.latency, _LATENCY_LIMIT)
+        return True
+
+    def narrow(self) -> bool:
+        if self.latency <= self._least:
+            return False
+        self.latency = max(self.latency / 2, self._least)
         return True
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
@@ -326,6 +338,9 @@ class NullSink:
         self._thread: Any = None
 
     def widen(self) -> bool:
+        return False
+
+    def narrow(self) -> bool:
         return False
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
