@@ -87,6 +87,7 @@ class Speaking:
         self._on_device = wav is None
         self._runtime = runtime
         self._hurry = voice.hurry
+        self._foreseen: tuple[str, ...] = ()  # replaced whole
         self.set_rate(voice.rate)
         self.heard: Utterance | None = None  # replaced whole, by the player's thread
         self.cache = _with_files(cache, settings.voice)
@@ -126,6 +127,7 @@ class Speaking:
             fastest=max(rate, min(FASTEST, round(rate * self._hurry))),
             full=max(3, self.texts.statistics().maxsize),
         )
+        self._prepare()
 
     @property
     def rate(self) -> int:
@@ -158,14 +160,24 @@ class Speaking:
             self._ledger.drop(entry, "stopping")
 
     def prefetch(self, sentences: Iterable[str]) -> None:
-        """Have sentences synthesised that are likely to be said, while no other waits to be."""
-        idle = self._pool.with_options(priority=_IDLE, label="prefetch")
-        for sentence in sentences:
-            with contextlib.suppress(PoolClosed):
-                idle.submit(self._prefetch, sentence)
+        """Have sentences synthesised that are likely to be said, while no other waits to be.
 
-    def _prefetch(self, sentence: str) -> None:
-        if self.speech.prefetch([sentence]) == 0:
+        At the calm rate: when many wait, nobody hears whether one took 20 ms longer. They are
+        prepared again when that rate changes.
+        """
+        self._foreseen = tuple(sentences)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        idle = self._pool.with_options(priority=_IDLE, label="prefetch")
+        for sentence in self._foreseen:
+            with contextlib.suppress(PoolClosed):
+                idle.submit(self._prefetch, sentence, self.pace.rate)
+
+    def _prefetch(self, sentence: str, rate: int) -> None:
+        if rate != self.pace.rate:
+            return  # it has changed since, and all were asked for again
+        if self.speech.prefetch([sentence], rate=rate) == 0:
             logger.info("not prepared: %s", sentence)
 
     def _speak(self, number: int, entry: Entry, sentence: str) -> None:

@@ -62,10 +62,10 @@ def test_a_sentence_that_cannot_be_spoken_holds_up_nobody(live, monkeypatch):
     bot, _ = live(room("你好", "坏", "再见"))
     speak = bot.speaking.speech.synthesize
 
-    def sometimes(text):
+    def sometimes(text, **options):
         if "坏" in text:
             raise RuntimeError("the engine fell over")
-        return speak(text)
+        return speak(text, **options)
 
     monkeypatch.setattr(bot.speaking.speech, "synthesize", sometimes)
     assert bot.run() == 0
@@ -260,11 +260,18 @@ def test_it_speaks_faster_while_much_waits_and_keeps_subtitles(live, tmp_path):
         voice={"rate": 300, "hurry": 2, "workers": 1, "subtitles": str(subtitles)},
         pipeline={"text_queue_size": 5},
     )
-    rates = []
-    pace = bot.speaking.pace
-    bot.speaking.pace = lambda waiting: rates.append((waiting, pace(waiting))) or rates[-1][1]
+    pace, rates = bot.speaking.pace, []
+
+    class Watched:
+        rate = pace.rate
+
+        def __call__(self, waiting):
+            rates.append(pace(waiting))
+            return rates[-1]
+
+    bot.speaking.pace = Watched()
     assert bot.run() == 0
-    assert max(rate for _, rate in rates) > 300
+    assert max(rates) > 300
     assert pace(0) == 300
     assert pace(8) == 450
     assert subtitles.read_text() == ""
@@ -336,8 +343,8 @@ def test_sentences_of_fixed_words_are_ready_before_anybody_comes(live, monkeypat
     changed = Settings.model_validate({"replies": {**replies, "share": ["谢谢你的分享"]}})
     prefetch, prepared = bot.speaking.speech.prefetch, []
 
-    def note(sentences):
-        prepared.append((*sentences, prefetch(sentences)))
+    def note(sentences, rate):
+        prepared.append((*sentences, prefetch(sentences, rate=rate)))
         if len(prepared) == 2:
             bot.update(changed)
         if len(prepared) == 5:
@@ -348,6 +355,29 @@ def test_sentences_of_fixed_words_are_ready_before_anybody_comes(live, monkeypat
     first = [("你好有人", 1), ("欢迎来到直播间", 1)]
     assert sorted(prepared[:2]) == first
     assert sorted(prepared[2:]) == [*first, ("谢谢你的分享", 1)]
+
+
+def test_sentences_of_fixed_words_are_ready_at_the_rate_of_a_calm_room(live, monkeypatch):
+    replies = NOTHING_FORESEEN | {"share": ["谢谢"]}
+    bot, _ = live([(600.0, chat(1, "你好"))], voice={"workers": 1}, replies=replies)
+    monkeypatch.setattr(type(bot.speaking), "rate", property(lambda _: 400))  # as while many wait
+    speech, prepared = bot.speaking.speech, []
+    prefetch = speech.prefetch
+
+    def note(sentences, rate):
+        kept = prefetch(sentences, rate=rate)
+        prepared.append(rate)
+        assert kept == 1
+        assert speech.synthesize(*sentences, rate=rate).cached
+        if len(prepared) == 1:
+            bot.controls.set_rate(200)  # on the only thread that prepares: both are asked for now
+            bot.controls.set_rate(250)
+        else:
+            bot.manager.request_stop()
+
+    monkeypatch.setattr(speech, "prefetch", note)
+    assert bot.run() == 0
+    assert prepared == [450, 250], "neither the hurried rate nor one that was changed meanwhile"
 
 
 @pytest.mark.parametrize("engine", ["pyttsx3", "espeak"])

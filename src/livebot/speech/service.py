@@ -154,12 +154,15 @@ class SpeechService:
         self._seconds = 0.0
         self._delays: deque[float] = deque(maxlen=_DELAYS_KEPT)
 
-    def synthesize(self, text: str, *, deadline: float | None = None) -> Speech:
+    def synthesize(
+        self, text: str, *, deadline: float | None = None, rate: int | None = None
+    ) -> Speech:
         """`text` as sound.
 
         Args:
             text: Anything a viewer or a template may say.
             deadline: Instant of the monotonic clock until which to wait for a free engine.
+            rate: Words a minute; None means that of the service.
 
         Blocks: until an engine is free, then as long as it takes.
 
@@ -167,7 +170,7 @@ class SpeechService:
             SpeechError: With the reason.
         """
         try:
-            speech = self._synthesize(text, deadline)
+            speech = self._synthesize(text, deadline, self._rate() if rate is None else rate)
         except SpeechError as error:
             with self._lock:
                 self._failed[error.reason] += 1
@@ -198,10 +201,14 @@ class SpeechService:
             ).start()
         return batch.finish(timeout)
 
-    def prefetch(self, texts: Iterable[str]) -> int:
+    def prefetch(self, texts: Iterable[str], *, rate: int | None = None) -> int:
         """Put texts that are sure to be said into the cache; how many of them are there now.
 
         One after another on the calling thread, so that live texts find the other engines free.
+
+        Args:
+            texts: What will be said.
+            rate: Words a minute, for texts that will be said at another rate than the present one.
 
         Blocks: until all have been tried, or the service is closed.
 
@@ -213,7 +220,7 @@ class SpeechService:
         kept = 0
         for text in texts:
             try:
-                self.synthesize(text)
+                self.synthesize(text, rate=rate)
             except SpeechError as error:
                 if error.reason == "closed":
                     break
@@ -272,11 +279,11 @@ class SpeechService:
 
     # -- one text ---------------------------------------------------------------------------
 
-    def _synthesize(self, text: str, deadline: float | None) -> Speech:
+    def _synthesize(self, text: str, deadline: float | None, rate: int) -> Speech:
         spoken = normalised(text, limit=self._limit)
         if not spoken:
             raise SpeechError("nothing to say", text=text)
-        request = _Request(spoken, text, language_of(spoken), self._rate(), deadline)
+        request = _Request(spoken, text, language_of(spoken), rate, deadline)
         first = self._using
         for number in range(first, len(self._lenders)):
             try:
