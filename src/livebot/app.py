@@ -82,41 +82,31 @@ class LiveBot:
         self.resources = Resources(
             stall=max(_STALL, settings.model.timeout + _GRACE), runtime=runtime
         )
-        self.manager = ComponentManager(
-            "livebot",
-            governor=self.resources.governor,
-            watchdog=self.resources.watchdog,
-            intensity=_PATIENT,
-            on_exhausted="give_up",
-            errors=self.errors,
-            runtime=runtime,
-        )
+        self.manager = self._new_manager()
         self._ledger = Ledger(on_settled=self._settled, runtime=runtime)
-        self._messages: MessageQueue[Entry] = MessageQueue(
-            maxsize=settings.pipeline.message_queue_size,
-            overflow="drop_lowest",
-            on_drop=self._ledger.dropper("message queue"),
-            levels=LEVELS,
-            name="messages",
+        self._messages = self._new_message_queue(settings.pipeline.message_queue_size)
+        pools = self._pools(settings)
+        self.speaking = Speaking(
+            settings,
+            ledger=self._ledger,
+            errors=self.errors,
+            pool=pools["tts"],
+            cache=self.manager.cache(
+                "audio", maxsize=settings.voice.cache_bytes, weigher=weigh_audio
+            ),
+            wav=wav,
             runtime=runtime,
         )
-        pools = self._pools(settings)
-        audio = self.manager.cache("audio", maxsize=settings.voice.cache_bytes, weigher=weigh_audio)
-        shared: dict[str, Any] = {
-            "ledger": self._ledger,
-            "errors": self.errors,
-            "runtime": runtime,
-        }
-        self.speaking = Speaking(settings, pool=pools["tts"], cache=audio, wav=wav, **shared)
         self.answering = Answering(
             settings,
+            ledger=self._ledger,
+            errors=self.errors,
             model_pool=pools["model"],
             expect=self.speaking.prefetch,
             say=self.speaking.say,
-            **shared,
+            runtime=runtime,
         )
-        make_handler = _HANDLERS[settings.pipeline.handler]
-        handler = make_handler(
+        handler = _HANDLERS[settings.pipeline.handler](
             self._messages,
             pools["processing"],
             self.answering.answer,
@@ -133,7 +123,33 @@ class LiveBot:
             answering=self.answering,
             runtime=runtime,
         )
-        self._viewer = Viewer(
+        self._viewer = self._new_viewer()
+        self.history = self._viewer.history
+        self._wire(handler, [*feed_needs])
+
+    def _new_manager(self) -> ComponentManager:
+        return ComponentManager(
+            "livebot",
+            governor=self.resources.governor,
+            watchdog=self.resources.watchdog,
+            intensity=_PATIENT,
+            on_exhausted="give_up",
+            errors=self.errors,
+            runtime=self._runtime,
+        )
+
+    def _new_message_queue(self, maxsize: int) -> MessageQueue[Entry]:
+        return MessageQueue(
+            maxsize=maxsize,
+            overflow="drop_lowest",
+            on_drop=self._ledger.dropper("message queue"),
+            levels=LEVELS,
+            name="messages",
+            runtime=self._runtime,
+        )
+
+    def _new_viewer(self) -> Viewer:
+        return Viewer(
             snapshot=self.snapshot,
             manager=self.manager,
             ledger=self._ledger,
@@ -143,10 +159,8 @@ class LiveBot:
             controls=self.controls,
             monitor=self.resources.monitor,
             watches=self.resources.watches,
-            runtime=runtime,
+            runtime=self._runtime,
         )
-        self.history = self._viewer.history
-        self._wire(handler, [*feed_needs])
 
     def _pools(self, settings: Settings) -> dict[str, DynamicThreadPool]:
         """The threads that do the work, by what they do."""
