@@ -8,19 +8,12 @@ import textwrap
 
 import pytest
 
+from failing import caught
 from threadkit import ErrorLog, Failure, Retry, Severity
 from threadkit.testing import ScheduleFailed, SimRuntime, explore
 
 if sys.version_info < (3, 11):
     from exceptiongroup import ExceptionGroup
-
-
-def caught(fn, *args):
-    try:
-        fn(*args)
-    except BaseException as exc:
-        return exc
-    raise AssertionError("it did not raise")
 
 
 def bad_room(number=1):

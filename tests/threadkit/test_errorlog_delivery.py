@@ -3,18 +3,12 @@
 import logging
 import threading
 
+from sim_threads import start
 from threadkit import ErrorLog
 from threadkit.testing import SimRuntime, explore, schedules
 
 LONG = 1000.0
 LINES = ["threadkit._failures"]
-
-
-def start(sim, *bodies):
-    threads = [sim.thread(body) for body in bodies]
-    for thread in threads:
-        thread.start()
-    return threads
 
 
 @schedules(300, preempt=LINES)

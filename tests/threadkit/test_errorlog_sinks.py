@@ -14,18 +14,11 @@ import weakref
 
 import pytest
 
+from failing import caught
 from threadkit import ErrorLog, Failure, JsonLinesSink, LoggingSink, Severity, TaskTimeout
 from threadkit.testing import SimRuntime, explore
 
 TIMEOUT = 10
-
-
-def caught(fn, *args):
-    try:
-        fn(*args)
-    except BaseException as exc:
-        return exc
-    raise AssertionError("it did not raise")
 
 
 def bad_room(number=1):

@@ -15,6 +15,7 @@ from concurrent.futures import as_completed, wait
 
 import pytest
 
+from failing import caught
 from threadkit import DynamicThreadPool
 
 WAIT = 10
@@ -29,13 +30,6 @@ def hold(pool, gate):
     begun = threading.Event()
     pool.submit(lambda: (begun.set(), gate.wait(WAIT)))
     assert begun.wait(WAIT)
-
-
-def error_of(future):
-    try:
-        future.result(WAIT)
-    except BaseException as error:
-        return error
 
 
 def test_the_first_argument_by_place_is_the_most_workers_or_the_fewest(kind):
@@ -79,7 +73,7 @@ def test_threads_are_numbered_or_named_workers(kind):
 def test_a_read_exception_grows_its_traceback_or_stays_as_it_was(kind):
     with kind(max_workers=1) as pool:
         future = pool.submit(int, "x")
-        lengths = {len(traceback_of(error_of(future))) for _ in range(3)}
+        lengths = {len(traceback_of(caught(future.result, WAIT))) for _ in range(3)}
     assert len(lengths) == (1 if ours(kind) else 3)
 
 

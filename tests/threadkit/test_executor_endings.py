@@ -22,6 +22,8 @@ from concurrent.futures import (
 
 import pytest
 
+from failing import caught
+
 WAIT = 10
 CLOSED = "^cannot schedule new futures after shutdown$"
 
@@ -92,20 +94,13 @@ def test_who_waits_for_a_result_hears_that_a_shutdown_cancelled_it(kind, gate):
     pool, outcome = kind(max_workers=1), Future()
     hold(pool, gate)
     queued = pool.submit(int)
-    reader = threading.Thread(target=lambda: outcome.set_result(type(error_of(queued))))
+    reader = threading.Thread(target=lambda: outcome.set_result(type(caught(queued.result, WAIT))))
     reader.start()
     pool.shutdown(wait=False, cancel_futures=True)
     assert outcome.result(WAIT) is CancelledError
     reader.join(WAIT)
     gate.set()
     pool.shutdown()
-
-
-def error_of(future):
-    try:
-        future.result(WAIT)
-    except BaseException as error:
-        return error
 
 
 def test_a_task_may_shut_its_pool_down(kind):
@@ -203,7 +198,7 @@ def test_an_exception_goes_with_its_future(kind):
 
     with kind(max_workers=1) as pool:
         future = pool.submit(fail)
-        reference = weakref.ref(error_of(future))
+        reference = weakref.ref(caught(future.result, WAIT))
         assert isinstance(reference(), Failing)
         del future
         pool.submit(int).result(WAIT)

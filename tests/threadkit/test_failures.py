@@ -6,20 +6,13 @@ import threading
 import traceback
 import weakref
 
+from failing import caught
 from threadkit import ErrorLog, Failure
 from threadkit._failures import UnreadFailure, submit_site, submit_stack
 
 
 def fail(message="no such room"):
     raise ValueError(message)
-
-
-def caught(fn=fail, *args):
-    try:
-        fn(*args)
-    except BaseException as exc:
-        return exc
-    raise AssertionError("it did not raise")
 
 
 def entries(exc):
@@ -35,12 +28,12 @@ def raised_by(failure):
 
 class TestReraise:
     def test_a_thousand_raises_leave_the_traceback_as_long_as_one(self):
-        failure = Failure(caught())
+        failure = Failure(caught(fail))
         first = raised_by(failure)[1]
         assert {raised_by(failure)[1] for _ in range(1000)} == {first}
 
     def test_what_a_consumer_was_handling_does_not_become_the_context(self):
-        failure = Failure(caught())
+        failure = Failure(caught(fail))
         try:
             raise KeyError("the consumer's own trouble")
         except KeyError:
@@ -62,7 +55,7 @@ class TestReraise:
         assert type(exc.__context__) is KeyError
 
     def test_a_cause_added_by_one_consumer_is_not_seen_by_the_next(self):
-        failure = Failure(caught())
+        failure = Failure(caught(fail))
 
         def diagnose():
             try:
@@ -83,7 +76,7 @@ class TestReraise:
         assert raised_by(trimmed)[1] == raised_by(whole)[1] - 1
 
     def test_threads_that_raise_it_at_once_all_see_the_exception(self):
-        failure = Failure(caught())
+        failure = Failure(caught(fail))
         seen = []
         barrier = threading.Barrier(4)
 
@@ -108,7 +101,7 @@ class TestSubmitSite:
 
         site = submit()
         line = sys._getframe().f_lineno - 1
-        place = Failure(caught(), site=site).submitted_at
+        place = Failure(caught(fail), site=site).submitted_at
         assert place.startswith(f"{__file__}:{line} in ")
         assert place.endswith("test_it_is_the_line_of_the_caller")
 
@@ -119,7 +112,7 @@ class TestSubmitSite:
         def inner():
             return submit()
 
-        place = Failure(caught(), site=inner()).submitted_at
+        place = Failure(caught(fail), site=inner()).submitted_at
         first, second = place.split(", called at ")
         assert first.endswith("inner")
         assert second.endswith("test_a_stack_names_the_callers_innermost_first")
@@ -131,7 +124,7 @@ class TestSubmitSite:
         assert len(deep(20)) == 16
 
     def test_it_is_told_in_one_note_however_often_it_is_raised(self):
-        failure = Failure(caught(), site=(fail.__code__, 0))
+        failure = Failure(caught(fail), site=(fail.__code__, 0))
         for _ in range(3):
             raised_by(failure)
         failure.format()
@@ -139,26 +132,26 @@ class TestSubmitSite:
         assert note.startswith(f"submitted at {__file__}:")
 
     def test_nested_tasks_each_leave_their_note(self):
-        exc = caught()
+        exc = caught(fail)
         Failure(exc, site=(fail.__code__, 0)).restored()
         Failure(exc, site=(caught.__code__, 0)).restored()
         assert len(exc.__notes__) == 2
 
     def test_one_instance_raised_by_many_tasks_does_not_collect_notes_for_ever(self):
-        exc = caught()
+        exc = caught(fail)
         for line in range(100):
             code = compile("pass", f"many{line}.py", "exec")
             Failure(exc, site=(code, 0)).restored()
         assert len(exc.__notes__) == 8
 
     def test_printing_shows_both_stories(self):
-        text = Failure(caught(), site=(caught.__code__, 0)).format()
+        text = Failure(caught(fail), site=(caught.__code__, 0)).format()
         assert "in fail" in text
         assert "ValueError: no such room" in text
         assert text.count("submitted at ") == 1
 
     def test_an_exception_that_takes_no_notes_is_raised_all_the_same(self):
-        exc = caught()
+        exc = caught(fail)
         exc.__notes__ = "not a list"
         failure = Failure(exc, site=(fail.__code__, 0))
         assert raised_by(failure)[0] is exc
@@ -246,14 +239,14 @@ class TestClearFrames:
 class TestUnread:
     def test_a_failure_nobody_reads_is_recorded_once(self):
         with ErrorLog() as errors:
-            unread = UnreadFailure(Failure(caught()), errors)
+            unread = UnreadFailure(Failure(caught(fail)), errors)
             del unread
             gc.collect()
             assert errors.statistics().recorded == 1
 
     def test_a_failure_that_was_read_is_not_recorded(self):
         with ErrorLog() as errors:
-            unread = UnreadFailure(Failure(caught()), errors)
+            unread = UnreadFailure(Failure(caught(fail)), errors)
             unread.read()
             del unread
             gc.collect()

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from sim_threads import together
 from threadkit import DynamicThreadPool, Future
 from threadkit._futures import Condition, future_type
 from threadkit.testing import ScheduleFailed, explore
@@ -42,14 +43,6 @@ def pool_of(sim, workers):
     with sim.substituted(STANDARD):
         yield pool
         pool.shutdown()
-
-
-def together(sim, *targets):
-    threads = [sim.thread(target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def fail():

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from sim_threads import together
 from threadkit import (
     DynamicThreadPool,
     PoolClosed,
@@ -49,15 +50,6 @@ def pool_of(sim, max_workers, min_workers=None, *, may_be_left=0, **options):
     pool.shutdown()
     left = [t.name for t in threading.enumerate() if t.name.startswith("pool-") and t.is_alive()]
     assert len(left) <= may_be_left, left
-
-
-def together(sim, *targets):
-    """Run each in a thread of its own to the end."""
-    threads = [sim.thread(target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 def outcome(future):

@@ -9,23 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from sim_threads import join, start
 from threadkit import MessageQueue, QueueClosed, QueueEmpty, QueueFull
 from threadkit.testing import explore, schedules
 
 LONG = 1000.0  # seconds; a wait that ends by this timeout has missed its wake-up
 LINES = ["threadkit._queues"]
-
-
-def start(sim, *bodies):
-    threads = [sim.thread(body) for body in bodies]
-    for thread in threads:
-        thread.start()
-    return threads
-
-
-def join(threads):
-    for thread in threads:
-        thread.join()
 
 
 def check_balance(queue):

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from sim_threads import start
 from threadkit import MessageQueue, QueueFull
 from threadkit.testing import explore, schedules
 
@@ -311,13 +312,6 @@ def test_no_item_is_lost_to_tasks_that_are_collected_at_any_moment():
 
 
 # -- what goes stale makes room -------------------------------------------------------------
-
-
-def start(sim, *bodies):
-    threads = [sim.thread(body) for body in bodies]
-    for thread in threads:
-        thread.start()
-    return threads
 
 
 @schedules(100, preempt=LINES)

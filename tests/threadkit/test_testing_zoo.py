@@ -13,18 +13,10 @@ from dataclasses import replace
 
 import pytest
 
+from sim_threads import together
 from threadkit.testing import Pct, ScheduleFailed, SimRuntime, Uniform, explore
 
 LIMIT = 1_000  # schedules within which each bug must be found
-
-
-def together(sim, *targets):
-    """Run each in a thread of its own to the end."""
-    threads = [sim.thread(target) for target in targets]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
 
 class LostUpdate:
