@@ -19,9 +19,10 @@ from threadkit._errors import LoadCycle
 from threadkit._failures import Failure
 from threadkit._runtime import REAL
 
-__all__ = ["Flight", "inside", "is_in_the_graph", "leave_all", "waiting_for"]
+__all__ = ["Flight", "flights_inside", "inside", "is_in_the_graph", "leave_all", "waiting_for"]
 
-_inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
+# The flights whose loaders the caller runs in, the innermost last.
+flights_inside: contextvars.ContextVar[tuple[Flight, ...]] = contextvars.ContextVar(
     "threadkit_cache_loads", default=()
 )
 
@@ -47,10 +48,10 @@ class Flight:
         refreshes: The entry whose value it is to replace, for a refresh ahead.
         instead_of: The flight of another thread in whose place this one flies, off the board.
         waits_for: Flights this one cannot land without.
+        waiting: What to call when it has landed.
     """
 
     __slots__ = (
-        "_callbacks",
         "_loop",
         "_thread",
         "abandoned",
@@ -60,6 +61,7 @@ class Flight:
         "landed",
         "refreshes",
         "value",
+        "waiting",
         "waits_for",
         "wanted",
     )
@@ -82,8 +84,9 @@ class Flight:
         self.failure: Failure | None = None
         self.wanted = True
         self.instead_of: Flight | None = None
-        self.waits_for: set[Flight] = set()
-        self._callbacks: list[Callable[[], object]] = []
+        # Constants, since few flights need more: making two containers would cost a load 5 %.
+        self.waits_for: frozenset[Flight] = frozenset()
+        self.waiting: tuple[Callable[[], object], ...] = ()
 
     def is_lost(self) -> bool:
         """Whether nobody is going to land it: it was given up, or its event loop was closed."""
@@ -105,7 +108,7 @@ class Flight:
         Raises:
             LoadCycle: The caller is inside of one already.
         """
-        if any(step.instead_of is self for step in _inside.get()):
+        if any(step.instead_of is self for step in flights_inside.get()):
             raise LoadCycle(component=cache, keys=[self.key, self.key])
         flight = Flight(self.key)
         flight.instead_of = self
@@ -114,15 +117,15 @@ class Flight:
 
     def call_when_landed_locked(self, callback: Callable[[], object]) -> None:
         """Have `callback` called once, by the thread that lands the flight, under the lock."""
-        self._callbacks.append(callback)
+        self.waiting = (*self.waiting, callback)
 
     def forget_locked(self, callback: Callable[[], object]) -> None:
         """Do not call `callback`: who waited has gone."""
-        self._callbacks.remove(callback)
+        self.waiting = tuple(other for other in self.waiting if other != callback)
 
     def announce(self) -> None:
         """Wake everyone who waits. Called once, after `landed` was set."""
-        for callback in self._callbacks:
+        for callback in self.waiting:
             callback()
 
     def outcome(self) -> Any:
@@ -139,7 +142,7 @@ def is_in_the_graph() -> bool:
 
 def leave_all() -> None:
     """Begin a run of its own: who started us does not wait for us."""
-    _inside.set(())
+    flights_inside.set(())
 
 
 class inside:  # noqa: N801 - used as a function; a generator would cost a load a microsecond
@@ -151,11 +154,11 @@ class inside:  # noqa: N801 - used as a function; a generator would cost a load 
         self._flights = flights
 
     def __enter__(self) -> None:
-        self._token = _inside.set(_inside.get() + self._flights)
+        self._token = flights_inside.set(flights_inside.get() + self._flights)
 
     def __exit__(self, *exc_info: object) -> None:
         with suppress(ValueError):  # the collector ends a coroutine in whatever context it runs
-            _inside.reset(self._token)
+            flights_inside.reset(self._token)
 
 
 @contextmanager
@@ -165,20 +168,20 @@ def waiting_for(flight: Flight, cache: str) -> Generator[None]:
     Raises:
         LoadCycle: `flight` cannot land before the body ends.
     """
-    waiting = _inside.get()
+    waiting = flights_inside.get()
     with _graph:
         chain = _path(flight, set(waiting))
         if chain is not None:
             raise LoadCycle(component=cache, keys=[step.key for step in chain])
         added = [step for step in waiting if flight not in step.waits_for]
         for step in added:
-            step.waits_for.add(flight)
+            step.waits_for |= {flight}
     try:
         yield
     finally:
         with _graph:
             for step in added:
-                step.waits_for.discard(flight)
+                step.waits_for -= {flight}
 
 
 def _path(start: Flight, goals: set[Flight]) -> list[Flight] | None:

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from threadkit._cache._arguments import a_callable, a_mapping, seconds
 from threadkit._cache._entry import NOTHING, Entry, FullEntry
-from threadkit._cache._flights import Flight, inside, is_in_the_graph, leave_all, waiting_for
+from threadkit._cache._flights import (
+    Flight,
+    flights_inside,
+    inside,
+    is_in_the_graph,
+    leave_all,
+    waiting_for,
+)
 from threadkit._cache._registry import is_inside_one
 from threadkit._cache._store import Store
 from threadkit._errors import LoadCycle, LoadTimeout
@@ -35,6 +42,9 @@ class Patience(NamedTuple):
 
     timeout: float | None
     until: float
+
+
+UNLIMITED = Patience(None, 0.0)
 
 
 class Loading(Store[K, V]):
@@ -107,8 +117,9 @@ class Loading(Store[K, V]):
         return NOTHING
 
     def _load(self, key: K, loader: Callable[[K], V], timeout: float | None) -> V:
-        a_callable("loader", loader)
-        patience = self._patience(timeout)
+        if not callable(loader):
+            a_callable("loader", loader)
+        patience = UNLIMITED if timeout is None else self._patience(timeout)
         while True:
             value, flight, ours = self._board(key)
             if flight is None:
@@ -116,10 +127,10 @@ class Loading(Store[K, V]):
             if value is not NOTHING:
                 self._reload_in_thread(flight, loader)
                 return value
-            if not ours and self._must_not_wait(flight):
-                flight, ours = flight.apart(self.name), True
             if ours:
                 return self._fly(flight, loader)
+            if self._must_not_wait(flight):
+                return self._fly(flight.apart(self.name), loader)
             self._wait(flight, patience)
             if not flight.abandoned:
                 return cast("V", flight.outcome())
@@ -171,7 +182,7 @@ class Loading(Store[K, V]):
         if fresh is not NOTHING:
             return cast("V", fresh)
         a_callable("loader", loader)
-        patience = self._patience(timeout)
+        patience = UNLIMITED if timeout is None else self._patience(timeout)
         loop = asyncio.get_running_loop()
         while True:
             value, flight, ours = self._board(key, loop)
@@ -180,17 +191,17 @@ class Loading(Store[K, V]):
             if value is not NOTHING:
                 self._reload_in_task(flight, loader)
                 return value
-            if not ours and self._must_not_wait(flight, loop):
-                flight, ours = flight.apart(self.name), True
             if ours:
                 return await self._afly(flight, loader)
+            if self._must_not_wait(flight, loop):
+                return await self._afly(flight.apart(self.name), loader)
             await self._await(flight, patience)
             if not flight.abandoned:
                 return cast("V", flight.outcome())
 
-    def _patience(self, timeout: float | None) -> Patience:
-        if timeout is None or seconds("timeout", timeout) > threading.TIMEOUT_MAX:
-            return Patience(None, 0.0)  # no lock can wait for longer
+    def _patience(self, timeout: float) -> Patience:
+        if seconds("timeout", timeout) > threading.TIMEOUT_MAX:
+            return UNLIMITED  # no lock can wait for longer
         return Patience(timeout, self._runtime.monotonic() + timeout)
 
     def _remaining(self, patience: Patience) -> float | None:
@@ -226,7 +237,7 @@ class Loading(Store[K, V]):
             LoadTimeout, LoadCycle, Exception: As `load`.
         """
         a_callable("bulk_loader", bulk_loader)
-        patience = self._patience(timeout)
+        patience = UNLIMITED if timeout is None else self._patience(timeout)
         result: dict[K, V] = {}
         wanted: list[K] = list(dict.fromkeys(keys))
         while wanted:
@@ -311,21 +322,25 @@ class Loading(Store[K, V]):
         try:
             self._enter()
             try:
-                now = self._clock()
-                found = self._read_locked(key, now)
+                found = None
+                if key in self._entries:
+                    now = self._clock()
+                    found = self._read_locked(key, now)
                 if found is not None:
                     entry, value = found
                     self._hit_locked(entry, now)
                     ours = self._refresh_locked(entry, now, loop) if refresh else None
                     return value, ours, True
                 self._misses += 1
-                self._raise_remembered_locked(key, now)
+                if self._errors:
+                    self._raise_remembered_locked(key, self._clock())
                 new = Flight(key, loop, self._get_ident())
                 flight = self._enter_flight_locked(new)
                 if flight is not new:
                     return NOTHING, flight, False
                 ours = new
-                found = self._read_locked(key, now)
+                if key in self._entries:
+                    found = self._read_locked(key, self._clock())
                 if found is not None:  # a `put` without the lock was faster
                     self._arrive_locked(new)
                     return found[1], None, True
@@ -381,9 +396,13 @@ class Loading(Store[K, V]):
 
     def _fly(self, flight: Flight, loader: Callable[[K], V]) -> V:
         started = self._clock()
+        around = flights_inside.get()
+        flights_inside.set((*around, flight))
         try:
-            with inside(flight):
+            try:
                 value = loader(flight.key)
+            finally:
+                flights_inside.set(around)
             self._land(flight, value, started)
         except Exception as exc:  # noqa: BLE001 - all who wait get it
             self._land_failed(flight, Failure(exc, skip=1, component=self.name), started)
@@ -391,7 +410,7 @@ class Loading(Store[K, V]):
             if not flight.landed:
                 flight.abandoned = True  # no call: see Flight
                 self._abandon([flight])
-        return cast("V", flight.outcome())
+        return cast("V", flight.value if flight.failure is None else flight.outcome())
 
     async def _afly(self, flight: Flight, loader: Callable[[K], Any]) -> V:
         started = self._clock()
@@ -458,7 +477,8 @@ class Loading(Store[K, V]):
             self._load_time += now - started
             flight.value = value
             flight.landed = True
-            flight.announce()
+            if flight.waiting:
+                flight.announce()
         finally:
             self._leave()
 
