@@ -117,8 +117,7 @@ class Loading(Store[K, V]):
         return NOTHING
 
     def _load(self, key: K, loader: Callable[[K], V], timeout: float | None) -> V:
-        if not callable(loader):
-            a_callable("loader", loader)
+        a_callable("loader", loader)
         patience = UNLIMITED if timeout is None else self._patience(timeout)
         while True:
             value, flight, ours = self._board(key)
@@ -322,10 +321,8 @@ class Loading(Store[K, V]):
         try:
             self._enter()
             try:
-                found = None
-                if key in self._entries:
-                    now = self._clock()
-                    found = self._read_locked(key, now)
+                now = self._clock()
+                found = self._read_locked(key, now)
                 if found is not None:
                     entry, value = found
                     self._hit_locked(entry, now)
@@ -333,14 +330,15 @@ class Loading(Store[K, V]):
                     return value, ours, True
                 self._misses += 1
                 if self._errors:
-                    self._raise_remembered_locked(key, self._clock())
+                    self._raise_remembered_locked(key, now)
                 new = Flight(key, loop, self._get_ident())
-                flight = self._enter_flight_locked(new)
+                flight = self._flights.setdefault(key, new)
+                if flight is not new:
+                    flight = self._enter_flight_locked(new)
                 if flight is not new:
                     return NOTHING, flight, False
                 ours = new
-                if key in self._entries:
-                    found = self._read_locked(key, self._clock())
+                found = self._read_locked(key, now)
                 if found is not None:  # a `put` without the lock was faster
                     self._arrive_locked(new)
                     return found[1], None, True
@@ -373,11 +371,10 @@ class Loading(Store[K, V]):
         return flight if self._enter_flight_locked(flight) is flight else None
 
     def _raise_remembered_locked(self, key: K, now: float) -> None:
-        if self._errors:
-            failure, until = self._errors.get(key, (None, 0.0))
-            if failure is not None and now < until:
-                failure.reraise()
-            self._errors.pop(key, None)
+        failure, until = self._errors.get(key, (None, 0.0))
+        if failure is not None and now < until:
+            failure.reraise()
+        self._errors.pop(key, None)
 
     def _outdate_locked(self, key: K) -> None:
         """What is being loaded for `key` is older than what is being done to it now."""
