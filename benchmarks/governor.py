@@ -33,7 +33,7 @@ from itertools import pairwise
 
 from benchmarks import ceiling
 from benchmarks.harness import Benchmark, main
-from threadkit._monitor import Stabiliser
+from threadkit.sizing._stabiliser import Stabiliser
 
 HOUR = 3600
 WINDOW = 60

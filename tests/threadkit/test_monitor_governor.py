@@ -20,9 +20,9 @@ from threadkit import (
     ResourceSample,
     TTLCache,
 )
-from threadkit._monitor import Stabiliser
 from threadkit._monitor._governor import _shares
 from threadkit._runtime import RealRuntime
+from threadkit.sizing._stabiliser import Stabiliser
 from threadkit.testing import FakeClock
 
 

@@ -15,7 +15,6 @@ from threadkit._monitor._governor import (
     Governor,
     GovernorEvent,
     GovernorStatistics,
-    Stabiliser,
 )
 from threadkit._monitor._levels import ResourceChange, ResourceLevel, Watch
 from threadkit._monitor._monitor import MonitorStatistics, ResourceMonitor, ResourceSample
@@ -33,7 +32,6 @@ __all__ = [
     "ResourceLevel",
     "ResourceMonitor",
     "ResourceSample",
-    "Stabiliser",
     "Stall",
     "SystemReadings",
     "Watch",

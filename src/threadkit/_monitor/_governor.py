@@ -14,8 +14,9 @@ from threadkit._errors import report_unraisable
 from threadkit._monitor._levels import ResourceLevel, Watch
 from threadkit._monitor._monitor import ResourceMonitor, ResourceSample
 from threadkit._runtime import REAL, Runtime
+from threadkit.sizing._stabiliser import Stabiliser
 
-__all__ = ["Governor", "GovernorEvent", "GovernorStatistics", "Stabiliser"]
+__all__ = ["Governor", "GovernorEvent", "GovernorStatistics"]
 
 
 # Pool or cache, its name, its new size, and why.
@@ -96,32 +97,6 @@ class GovernorStatistics:
     """Pools, caches and listeners that raised."""
     events: tuple[GovernorEvent, ...]
     """The last changes, oldest first."""
-
-
-class Stabiliser:
-    """Grows at once, shrinks only to the largest of the last `window` seconds.
-
-    The rule of Kubernetes' horizontal pod autoscaler: a short lull is not worth a reversal.
-
-    >>> stabiliser = Stabiliser(window=60.0)
-    >>> [stabiliser.update(at, n) for at, n in ((0.0, 4), (10.0, 9), (20.0, 2), (75.0, 3))]
-    [4, 9, 9, 3]
-    """
-
-    def __init__(self, window: float) -> None:
-        self._window = window
-        # Falling values only: one that is at least as large and newer outlives those before it.
-        self._candidates: deque[tuple[float, int]] = deque()
-
-    def update(self, at: float, wanted: int) -> int:
-        """Take a recommendation in; the size to have."""
-        candidates = self._candidates
-        while candidates and candidates[-1][1] <= wanted:
-            candidates.pop()
-        candidates.append((at, wanted))
-        while candidates[0][0] < at - self._window:
-            candidates.popleft()
-        return candidates[0][1]
 
 
 class _Pool:

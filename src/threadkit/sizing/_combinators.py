@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 from threadkit.sizing._check import at_least, positive
 from threadkit.sizing._snapshot import Decision, PoolSnapshot, SizingPolicy
+from threadkit.sizing._stabiliser import Stabiliser
 
 __all__ = ["Clamped", "GilAware", "Stabilised", "Vetoed"]
 
@@ -51,18 +51,12 @@ class Stabilised:
     def __init__(self, policy: SizingPolicy, window: float) -> None:
         self.policy = policy
         self.window = positive("window", window)
-        # Recommendations that may still be the largest of a window: falling in size.
-        self._largest: deque[tuple[float, int]] = deque()
+        self._stabiliser = Stabiliser(self.window)
 
     def decide(self, snapshot: PoolSnapshot, /) -> Decision:
         decision = self.policy.decide(snapshot)
-        largest = self._largest
-        while largest and largest[-1][1] <= decision.size:
-            largest.pop()
-        largest.append((snapshot.now, decision.size))
-        while largest[0][0] < snapshot.now - self.window:
-            largest.popleft()
-        held = min(largest[0][1], max(snapshot.workers, decision.size))
+        largest = self._stabiliser.update(snapshot.now, decision.size)
+        held = min(largest, max(snapshot.workers, decision.size))
         if held == decision.size:
             return decision
         reason = f"{decision.reason}, held for {self.window:g} s"
