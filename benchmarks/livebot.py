@@ -16,6 +16,9 @@ process without anything round it; its second row, pyttsx3, does so through one 
 Each repeat is the median, or for p95 the 95th percentile, of one group of events. An event that
 came while the sentence before was still heard was not met at idle and is left out.
 
+What does a repeated text cost until it is played? `repeated text` is `SpeechService.synthesize` of
+a sentence that was spoken before: found in memory, or read from its file.
+
 And how much of a room gets through? The busiest ten minutes of a real room, played at 1 to 50 times
 its pace for some seconds each: `events` are those the room sent and those the bot decided upon, a
 second; `undecided` is the 95th percentile of how long an event waits for that; `CPU` is this whole
@@ -43,7 +46,8 @@ from livebot.ledger import Stage
 from livebot.messages import Member, User
 from livebot.playback import Utterance
 from livebot.sources import Endpoint, Played, Simulator, busy_room, read_recording
-from livebot.speech import Engine, EspeakEngine, Pyttsx3Process
+from livebot.speech import Engine, EspeakEngine, Pyttsx3Process, SpeechService
+from threadkit import FileTier, TieredCache, TTLCache
 
 SPACING = 1.2  # seconds between events: each is heard to its end before the next comes
 SPARE = 6  # events of each kind beyond those that are needed, for those that are not met at idle
@@ -206,8 +210,38 @@ def build(options: argparse.Namespace) -> Benchmark:
             contender = "threadkit" if stage == "total" else f"threadkit:{stage}"
             groups = itertools.count()
             add(contender, run=functools.partial(figure, session, workload, stage, share, groups))
+    add_repeats(bench)
     add_rushes(bench, 5.0 if options.quick else 20.0)
     return bench
+
+
+def add_repeats(bench: Benchmark) -> None:
+    """A sentence that was spoken before, from each tier of the cache."""
+    folder = tempfile.TemporaryDirectory(prefix="livebot-benchmark-")
+    atexit.register(folder.cleanup)
+    files = TieredCache[str](TTLCache(1), FileTier(folder.name, max_bytes=10_000_000))
+    tiers = {
+        "threadkit:memory": SpeechService(TTLCache[str, bytes](10), engine=EspeakEngine),
+        "threadkit:files": SpeechService(files, engine=EspeakEngine),
+    }
+    add = functools.partial(bench.add, metric="repeated text", unit="ms")
+    add("espeak-ng alone", run=functools.partial(alone, EspeakEngine(), itertools.count(500)))
+    for contender, service in tiers.items():
+        add(contender, run=functools.partial(repeated, service))
+
+
+def repeated(service: SpeechService) -> float:
+    """Milliseconds for a sentence, each time the other of two, so that one place is too few."""
+    texts = [f"欢迎小{name_of(number)}" for number in range(2)]
+    for text in texts:
+        service.synthesize(text)
+    times: list[float] = []
+    for text in texts * 25:
+        began_at = monotonic()
+        service.synthesize(text)
+        times.append(monotonic() - began_at)
+    assert service.statistics().synthesized == len(texts), "an engine spoke a repeated text"
+    return 1000 * quantile(times, 0.5)
 
 
 @dataclass(frozen=True)

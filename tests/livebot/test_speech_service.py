@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 
 import numpy as np
@@ -119,6 +120,21 @@ def test_audio_outlives_the_service_in_files(tmp_path):
         speech = service.synthesize("你好")
         assert (speech.sample_rate, len(speech.pcm)) == (RATE, 800)
     assert [len(engine.requests) for engine in engines] == [1, 0]
+
+
+def test_a_full_disk_costs_the_files_and_no_sentence(tmp_path, monkeypatch, caplog):
+    def write(*_args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(FileTier, "_write_locked", write)
+    cache = TieredCache(TTLCache(10), FileTier(tmp_path, max_bytes=1_000_000))
+    service = SpeechService(cache, engine=ScriptedEngine)
+    assert [service.synthesize(text).cached for text in ("一", "二", "一")] == [False, False, True]
+    assert cache.statistics().storage_failures == 2
+    assert service.statistics().failed == {}
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "No space left on device" in line
+    assert line.endswith("going on without files")
 
 
 def test_the_rate_of_the_moment_is_used_and_kept_apart_in_the_cache():
