@@ -362,7 +362,7 @@ def _makers(names: Iterable[str]) -> Makers:
     for spec in names:
         module, _, name = spec.partition(":")
         if not name:
-            raise ValueError(f"--policy wants package.module:Name, got {spec!r}")
+            raise ValueError(f"--policy wants package.module:Name, not {spec!r}")
         make = getattr(importlib.import_module(module), name)
         policy(make())  # raises, saying why, if it is no policy
         makers[name] = make

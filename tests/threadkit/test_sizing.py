@@ -64,7 +64,7 @@ def test_a_class_in_place_of_an_object_is_refused():
 
 
 def test_something_that_cannot_decide_is_refused():
-    with pytest.raises(TypeError, match="got 3"):
+    with pytest.raises(TypeError, match="not 3"):
         policy(3)
 
 

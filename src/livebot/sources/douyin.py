@@ -151,7 +151,7 @@ class DouyinSource(Feed):
             if event is None:
                 batch.unknown[method] += 1
                 continue
-            self._deliver(event, batch)
+            self._tally.deliver(event, self._emit, batch)
             more = more and not (isinstance(event, Control) and event.ended)
         self._tally.add(batch)
         return more

@@ -161,15 +161,6 @@ class Feed:
         batch.duplicates += not new
         return new
 
-    def _deliver(self, event: Event, batch: Batch) -> None:
-        """Hand one event over."""
-        try:
-            self._emit(event)
-        except Exception as exc:  # noqa: BLE001 - a full or closed queue must not end the feed
-            self._tally.undelivered(exc)
-        else:
-            batch.decoded[event.kind] += 1
-
 
 def _always(endpoint: Endpoint) -> Callable[[], Endpoint]:
     return lambda: endpoint

@@ -68,7 +68,7 @@ class _RelaySource(Feed):
             batch.unreadable += bool(batch.received)  # else it was not even a message
             event = None
         if event is not None and (event.id in ("", "0") or self._is_new(event.id, batch)):
-            self._deliver(event, batch)
+            self._tally.deliver(event, self._emit, batch)
         self._tally.add(batch)
         return not (isinstance(event, Control) and event.ended)
 

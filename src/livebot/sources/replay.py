@@ -144,12 +144,8 @@ class ReplaySource:
     def _hand_over(self, event: Event) -> None:
         batch = Batch()
         batch.received[event.kind] += 1
-        try:
-            self._emit(dataclasses.replace(event, received_at=self._monotonic()))
-        except Exception as exc:  # noqa: BLE001 - a full or closed queue must not end the replay
-            self._tally.undelivered(exc)
-        else:
-            batch.decoded[event.kind] += 1
+        now = self._monotonic()
+        self._tally.deliver(dataclasses.replace(event, received_at=now), self._emit, batch)
         self._tally.add(batch)
 
     def _end(self, sentence: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import enum
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from livebot.messages import Event
 from threadkit import REAL, Runtime
 
 __all__ = ["Batch", "FeedState", "SourceStatistics", "Tally"]
@@ -146,8 +147,16 @@ class Tally:
             more = f" (and {unsaid} more since the last such line)" if unsaid else ""
             logger.warning("%s: skipped malformed input: %s%s", self._name, problem, more)
 
-    def undelivered(self, problem: Exception) -> None:
-        """One event was refused by whoever should take it."""
+    def deliver(self, event: Event, emit: Callable[[Event], object], batch: Batch) -> None:
+        """Hand one event of a batch to whoever should take it."""
+        try:
+            emit(event)
+        except Exception as exc:  # noqa: BLE001 - a full or closed queue must not end the source
+            self._undelivered(exc)
+        else:
+            batch.decoded[event.kind] += 1
+
+    def _undelivered(self, problem: Exception) -> None:
         with self._lock:
             self._counts["undelivered"] += 1
             first = self._counts["undelivered"] == 1

@@ -51,7 +51,7 @@ class Aimd:
         self.slow = at_least("slow", slow, 1.0)
         self.backoff = positive("backoff", backoff)
         if backoff >= 1:
-            raise ValueError(f"backoff must be below 1, got {backoff!r}")
+            raise ValueError(f"backoff must be below 1, not {backoff!r}")
         self._rounds = _Rounds()
 
     def decide(self, snapshot: PoolSnapshot, /) -> Decision:

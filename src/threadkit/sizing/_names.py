@@ -55,6 +55,6 @@ def policy(name_or_object: str | SizingPolicy) -> SizingPolicy:
     if not isinstance(name_or_object, SizingPolicy):
         raise TypeError(
             f"policy must be a name ({', '.join(sorted(POLICIES))}) or an object with "
-            f"decide(snapshot), got {name_or_object!r}"
+            f"decide(snapshot), not {name_or_object!r}"
         )
     return name_or_object
