@@ -298,13 +298,14 @@ def deadly(monkeypatch, owner, name):
     ],
 )
 def test_a_part_that_dies_is_brought_back_and_the_room_goes_on(
-    live, monkeypatch, part, owner_of, method
+    live, monkeypatch, caplog, *, part, owner_of, method
 ):
     bot, _ = live(room(*(f"第{n}句" for n in range(20))))
     deadly(monkeypatch, owner_of(bot), method)
-    assert bot.run() == 0, bot.manager.report()
+    with caplog.at_level(logging.INFO, "threadkit.components"):  # a SIGTERM to pytest ends it, too
+        assert bot.run() == 0, bot.manager.report()
     seen = books(bot)
-    assert seen.pending == 0
+    assert seen.pending == 0, caplog.text
     assert seen.spoken >= 15
     assert {row.name: row.restarts for row in bot.manager.report().components}[part] == 1
     assert "fell over" in "".join(group.message for group in bot.errors.groups())

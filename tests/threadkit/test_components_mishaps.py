@@ -315,6 +315,19 @@ def test_requests_that_came_too_late_do_not_end_the_next_run():
     assert second.is_set()
 
 
+def test_the_signal_that_ended_the_program_is_told(caplog):
+    manager = ComponentManager()
+
+    def work(ctx):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)
+        ctx.wait_stopping()
+
+    manager.service("work", work)
+    with caplog.at_level("INFO", "threadkit.components"):
+        assert manager.run(grace=5) == 0
+    assert "SIGTERM: the program is to end" in caplog.messages
+
+
 def test_handlers_are_put_back_even_if_one_of_the_signals_cannot_be_heeded():
     before = signal.getsignal(signal.SIGTERM)
     manager = ComponentManager()

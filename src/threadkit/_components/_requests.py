@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 from collections.abc import Generator, Sequence
 
 from threadkit._platform import signal_wait_slice
 from threadkit._runtime import Runtime
+
+_log = logging.getLogger("threadkit.components")
 
 
 class Requests:
@@ -34,7 +37,10 @@ class Requests:
 
     def wait_first(self) -> bool:
         """Wait until the program is to end; false when the manager is over by itself."""
-        return self._next() is not _OVER
+        first = self._next()
+        if isinstance(first, int):
+            _log.info("%s: the program is to end", signal.Signals(first).name)
+        return first is not _OVER
 
     def wait_over(self) -> None:
         """Wait until the manager is over, or another signal comes. Asking again is none."""
