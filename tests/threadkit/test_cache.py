@@ -14,7 +14,7 @@ from fractions import Fraction
 import pytest
 
 from threadkit import RemovalCause, TTLCache
-from threadkit.testing import FakeClock
+from threadkit.testing import FakeClock, SimRuntime
 
 POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
 
@@ -423,6 +423,11 @@ def test_a_surplus_is_small_and_nobody_sees_it():
     assert size < most <= size * 65 / 64
     assert len(cache) == size
     assert list(cache) == list(range(300, size + 300))
+    for key in range(300, size + 300):
+        cache.get(key)
+    for key in range(size + 300, size + 800):
+        cache[key] = key
+    assert len(cache._entries) == size  # and it is gone without anybody's looking
 
 
 @POLICIES
@@ -491,6 +496,75 @@ def test_an_oversized_value_is_rejected_and_takes_the_old_one_along():
     assert dict(cache) == {"b": 5}
     assert heard == [("a", 5, "replaced"), ("a", 11, "rejected")]
     assert (cache.statistics().rejected, cache.statistics().evicted) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    "make_room",
+    [
+        lambda cache, _clock: cache.pop(7),
+        lambda cache, _clock: cache.invalidate_if(lambda key, _value: key == 7),
+        lambda cache, _clock: cache.resize(5),
+        lambda cache, _clock: cache.clear(),
+        lambda cache, clock: (cache.touch(7, ttl=1), clock.advance(2), cache.get(7)),
+    ],
+)
+def test_room_that_was_made_is_used_before_anybody_is_evicted(clock, make_room):
+    cache = TTLCache(4, 60, clock=clock)
+    for number in range(10):
+        cache.put(number, number)
+    assert sorted(cache) == [6, 7, 8, 9]
+    make_room(cache, clock)
+    before = set(cache)
+    cache.put("new", 1)
+    assert set(cache) == {*before, "new"}
+    assert cache.statistics().evicted == 6
+    for number in range(10, 20):
+        cache.put(number, number)
+    assert sorted(cache) == list(range(20 - int(cache.maxsize), 20))
+
+
+def test_a_full_cache_notices_that_what_is_put_expires_first(clock):
+    cache = TTLCache(4, 60, clock=clock)
+    for number in range(10):
+        cache.put(number, number)
+    cache.set_ttl(5)
+    cache.put("short", 1)
+    clock.advance(10)
+    assert sorted(cache) == [7, 8, 9]
+    assert (len(cache), cache.currsize) == (3, 4)  # nobody came to sweep yet
+    cache.set_ttl(60)
+    cache.put("new", 1)  # makes the very oldest go, though it could have been the one expired
+    assert set(cache) == {8, 9, "new"}
+    assert cache.statistics().evicted == 8
+
+
+def test_a_full_cache_notices_what_expires_first_after_a_sweep_too():
+    sim = SimRuntime(seed=1)
+
+    def scenario():
+        cache = TTLCache(3, 10, runtime=sim, sweep_interval=1)
+        for key in "abc":
+            cache.put(key, key, ttl=1000)
+        cache.put("d", "d")
+        cache.put("d", "d", ttl=1000)
+        sim.sleep(100)
+        cache.put("short", 1)
+        sim.sleep(10.5)  # expired, and not swept yet
+        assert len(cache) == 2
+
+    sim.run(scenario)
+
+
+def test_puts_into_a_full_cache_count_what_expired_as_expired(clock):
+    cache = TTLCache(4, 60, clock=clock)
+    for number in range(10):
+        cache.put(number, number)
+    clock.advance(100)
+    for number in range(10, 14):
+        cache.put(number, number)
+    statistics = cache.statistics()
+    assert (statistics.evicted, statistics.expired) == (6, 4)
+    assert sorted(cache) == [10, 11, 12, 13]
 
 
 @POLICIES

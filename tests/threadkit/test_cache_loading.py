@@ -187,6 +187,23 @@ def test_a_result_that_became_outdated_is_handed_out_but_not_kept(outdate):
     cache.clear()
 
 
+@pytest.mark.parametrize("first", ["a", "another"])
+def test_a_load_that_was_overtaken_in_a_full_cache_is_not_kept_though_the_newer_is_gone(first):
+    cache = TTLCache(4, 60)
+    for number in range(10):
+        cache[number] = number
+
+    def overtaken(_key):
+        cache[first] = cache["a"] = "newer"
+        for number in range(10):
+            cache[number] = number
+        assert "a" not in cache
+        return "older"
+
+    assert cache.load("a", overtaken) == "older"
+    assert "a" not in cache
+
+
 def test_a_value_put_meanwhile_is_not_overwritten():
     cache = TTLCache(10)
     gate = Gate()

@@ -401,6 +401,28 @@ def test_pop_returns_each_value_that_is_put_once_and_loses_none():
     explore(scenario, 4 * SEEDS, preempt=CODE)
 
 
+def test_a_victim_that_is_removed_or_renewed_meanwhile_leaves_once():
+    """Puts into a full cache take the oldest out without the lock; others reach for it too."""
+
+    def scenario(sim):
+        cache = make(sim, 3)
+        for key in "abcd":
+            cache[key] = key  # now full, and "b" is the oldest
+        popped, *_ = race(
+            sim,
+            lambda: cache.pop("b", None),
+            lambda: cache.put("x", "x"),
+            lambda: cache.put("b", "again"),
+        )
+        assert popped in {"b", "again", None}
+        numbers = cache.statistics()
+        gone = numbers.evicted + numbers.deleted + numbers.replaced
+        assert gone + len(cache) == 1 + 4 + 2  # "warm" was one
+        consistent(cache, 3)
+
+    explore(scenario, 4 * SEEDS, preempt=CODE)
+
+
 def test_a_value_never_lives_by_the_deadline_of_another():
     """A put without the lock meets one with a ttl of its own: the two do not mix."""
 

@@ -7,11 +7,13 @@ only load and store. Without a GIL they would need a lock.
 
 * A value comes and goes together with its deadline (`renew`, `take`), so that nobody is served one
   value by the deadline of another.
-* Whoever takes the value has removed the entry, and there can be only one: `take` answers NOTHING
-  to all others. Only then does the key leave the dict. A dead entry that is still in the dict is a
+* Whoever marks an entry dead has removed it, and there can be only one: `take` answers NOTHING to
+  all others. Only then does the key leave the dict. A dead entry that is still in the dict is a
   miss to readers; writers wait for the lock.
 * Dead entries never come back to life: a key that returns gets a new entry. A reader that already
-  passed the deadline finds no value, and starts again.
+  passed the deadline finds the old value, or none, and starts again.
+* `take` and `kill` free the value at once, since an eviction order may know the entry for long. A
+  put without the lock that evicts has the entry off the order, and lets both go together.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ class Entry:
     """A value with its deadlines. Created bare, for speed: the cache fills the slots it needs.
 
     Attributes:
-        value: What `get` returns; no longer there once the entry is dead.
+        value: What `get` returns; may no longer be there once the entry is dead.
         key: The key.
         fresh_until: Until this moment a hit asks nothing more. The deadline, or if there is an
             `idle` limit, which moves the deadline with every hit, a lower bound of it.
         touched_at: When it was last read or written: recency, and the start of `idle`.
-        idle: Seconds it may go unread, or None.
+        idle: Seconds it may go unread, or None; not set by a put without the lock.
         expires_at: Only with `idle`: the absolute deadline.
         written_at: FullEntry only: when the value was written, for `refresh_after`.
         tried_at: FullEntry only, once a refresh failed: when.
@@ -64,7 +66,7 @@ class Entry:
 
     def deadline(self) -> float:
         """The moment it expires unless it is read or written before."""
-        idle = self.idle
+        idle: float | None = getattr(self, "idle", None)
         if idle is None or self.fresh_until is DEAD:
             return self.fresh_until
         return min(self.expires_at, self.touched_at + idle)
@@ -73,16 +75,15 @@ class Entry:
         self, value: Any, now: float, until: float, idle: float | None, expires_at: float
     ) -> Any:
         """Overwrite the value of a live entry. Returns the old one, or NOTHING if it is dead."""
-        try:
+        if self.fresh_until is not DEAD:
             old = self.value
-        except AttributeError:
-            return NOTHING
-        self.value = value
-        self.touched_at = now
-        self.idle = idle
-        self.expires_at = expires_at
-        self.fresh_until = until
-        return old
+            self.value = value
+            self.touched_at = now
+            self.idle = idle
+            self.expires_at = expires_at
+            self.fresh_until = until
+            return old
+        return NOTHING
 
     def take(self, seen: float) -> Any:
         """Kill the entry and return its value; NOTHING if `fresh_until` is not `seen` any more."""
@@ -95,13 +96,12 @@ class Entry:
 
     def kill(self) -> Any:
         """`take`, whatever `fresh_until` is; NOTHING only if it is dead."""
-        try:
+        if self.fresh_until is not DEAD:
             value = self.value
-        except AttributeError:
-            return NOTHING
-        del self.value
-        self.fresh_until = DEAD
-        return value
+            del self.value
+            self.fresh_until = DEAD
+            return value
+        return NOTHING
 
     def rearm(self, seen: float, until: float) -> bool:
         """Move `fresh_until`. False if it is not `seen` any more, or the entry is dead."""

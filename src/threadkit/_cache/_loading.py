@@ -21,7 +21,7 @@ from threadkit._cache._flights import (
     waiting_for,
 )
 from threadkit._cache._registry import is_inside_one
-from threadkit._cache._store import Store
+from threadkit._cache._store import NO_SWAP, Store
 from threadkit._errors import LoadCycle, LoadTimeout
 from threadkit._failures import Failure
 
@@ -333,6 +333,7 @@ class Loading(Store[K, V]):
                     self._raise_remembered_locked(key, now)
                 new = Flight(key, loop, self._get_ident())
                 flight = self._flights.setdefault(key, new)
+                self._swap_from = NO_SWAP
                 if flight is not new:
                     flight = self._enter_flight_locked(new)
                 if flight is not new:
@@ -354,6 +355,7 @@ class Loading(Store[K, V]):
         """The flight of the key: `new`, unless one is under way."""
         while True:
             flight = self._flights.setdefault(new.key, new)
+            self._swap_from = NO_SWAP
             if flight is new or not flight.is_lost():
                 return flight
             self._land_nothing_locked(flight)

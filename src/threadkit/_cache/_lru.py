@@ -82,10 +82,6 @@ class LruOrder:
             elif not self._open_bucket():
                 return None
 
-    def is_due(self, entry: Entry) -> bool:
-        """Whether an entry taken off the order is still the oldest."""
-        return entry.touched_at <= self.as_of and entry.fresh_until != DEAD
-
     def _open_bucket(self) -> bool:
         """Sort the next bucket. False if all in it were touched meanwhile."""
         as_of = self.as_of

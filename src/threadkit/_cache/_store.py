@@ -22,6 +22,7 @@ Removal
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -40,12 +41,13 @@ from threadkit._cache._sweeper import sweeper_of
 from threadkit._cache._weights import grain_of, in_grains
 from threadkit._runtime import Runtime
 
-__all__ = ["DELETED", "EVICTED", "REPLACED", "Store", "limits"]
+__all__ = ["DELETED", "EVICTED", "NO_SWAP", "REPLACED", "Store", "limits"]
 
 K = TypeVar("K")
 V = TypeVar("V")
 
 SURPLUS_RATIO = 1 / 64  # of maxsize, while a large cache is finding its eviction order
+NO_SWAP = math.nan  # no deadline is as late
 SWEEP_SLICE = 256  # entries dropped while the lock is held once
 SHORTEST_SWEEP, LONGEST_SWEEP = 1.0, 60.0  # seconds between sweeps when the user gave none
 SWEEP_RATIO = 0.25  # of the ttl, between those two
@@ -96,6 +98,7 @@ class Store(Generic[K, V]):
         "_removed",
         "_replaced",
         "_runtime",
+        "_swap_from",
         "_sweep_at",
         "_sweep_interval",
         "_sweep_todo",
@@ -287,7 +290,7 @@ class Store(Generic[K, V]):
         if not is_in and self._weigher is not None:
             self._weight -= weight
         if self._total() > self._maxsize:
-            self._in_debt = True  # the hash of the key put another after room was made for this
+            self._owe()  # the hash of the key put another after room was made for this
         if is_in and tracker is not None:
             tracker.added(entry)
         return is_in
@@ -295,7 +298,7 @@ class Store(Generic[K, V]):
     def _redate_locked(self, entry: Entry, ttl: float, now: float) -> bool:
         """Give an entry new deadlines, as if just read. False if it was removed or written to."""
         seen = entry.fresh_until
-        limits = (ttl, entry.idle)
+        limits = (ttl, getattr(entry, "idle", None))
         expires_at, until = self._deadlines(limits, now)
         if not entry.rearm(seen, until):
             return False
@@ -333,6 +336,7 @@ class Store(Generic[K, V]):
 
     def _expect(self, deadline: float, now: float) -> None:
         """Something expires earlier than all before it."""
+        self._swap_from = NO_SWAP
         self._earliest = deadline
         self._schedule_sweep(deadline - now)
 
@@ -364,6 +368,7 @@ class Store(Generic[K, V]):
 
     def _begin_order(self) -> None:
         """Forget who is next. The orders look at the dict of this moment, not at the cache."""
+        self._swap_from = NO_SWAP  # from this deadline on a new entry takes the oldest's place
         self._evict_order: LruOrder | S3FifoOrder
         self._tracker: S3FifoOrder | None = None  # told of every entry that comes or goes
         if self._policy == "lru":
@@ -388,7 +393,7 @@ class Store(Generic[K, V]):
         keys only leave when we return to who removes them; and a key may put another whenever it
         is evicted.
         """
-        self._in_debt = True  # and stays so if a key of a victim raises
+        self._owe()  # and stays so if a key of a victim raises
         turns = 2 * len(self._entries) + 8  # each finds one, or is a slice of a search
         while self._entries and self._total() + weight > self._maxsize:
             turns -= 1
@@ -412,6 +417,10 @@ class Store(Generic[K, V]):
             self._weight += change
             if self._tracker is not None:
                 self._tracker.reweighed(entry, change)
+
+    def _owe(self) -> None:
+        self._in_debt = True
+        self._swap_from = NO_SWAP
 
     def _settle(self) -> None:
         """Evict what a search for the order left over."""
@@ -456,6 +465,7 @@ class Store(Generic[K, V]):
 
     def _unlink_locked(self, entry: Entry) -> None:
         """Take a dead entry's key out of the dict, unless another entry has it already."""
+        self._swap_from = NO_SWAP
         found = self._entries.pop(entry.key, None)
         if found is not None and found is not entry:
             self._put_back_locked(found)
@@ -563,6 +573,7 @@ class Store(Generic[K, V]):
         """Find out what expires next, and when to look again."""
         with self._held():
             # A put without the lock that comes meanwhile sees NEVER, and waits to lower it.
+            self._swap_from = NO_SWAP
             self._earliest = NEVER
             left = [entry.fresh_until for entry in list(self._entries.values())]
             alive = [deadline for deadline in left if deadline is not DEAD]

@@ -227,7 +227,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             ttl: Seconds it lives; by default the cache's. `math.inf` for ever.
             idle: Seconds it lives unread; by default the cache's.
         """
-        if not self._is_plain or self._flights or ttl is not None or idle is not None:
+        if ttl is not None or idle is not None or not self._is_plain:
             self._put(key, value, ttl, idle)
             return
         # A plain cache takes a put without the lock. In one piece, because each call saved is a
@@ -236,18 +236,21 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         #    overwritten if it lives (`renew`), else it is left to `_put`.
         # 2. A load enters its flight, then looks for an entry once more; we enter the entry, then
         #    look for flights once more. So one of the two sees the other.
-        # 3. A victim is ours once we took its value (see `_entry`).
+        # 3. From the deadline `_swap_from` on, the cache is full and nothing special is on: so
+        #    each that comes has the oldest go. `_finish_put` says so, under the lock; who makes
+        #    room, loads, or expects something to expire earlier takes it back.
+        # 4. A victim is ours once we marked it dead (see `_entry`).
         # What does not fit is left to `_put` and `_finish_put`, under the lock. Puts that meet may
         # each make room for the other, and evict one more than was needed.
         entry = Entry()
         entry.value = value
         entry.key = key
-        entry.idle = None
         entry.touched_at = now = self._clock(*())
         entry.fresh_until = deadline = now + self._lifetime
         entries = self._entries
         found = entries.setdefault(key, entry)
         victim: Entry | None = None
+        until = DEAD
         if found is not entry:
             if found.fresh_until <= now or (
                 found.renew(value, now, deadline, None, deadline) is NOTHING
@@ -261,33 +264,33 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             if entry.kill() is not NOTHING:  # entered what `clear` had just taken away
                 self._put(key, value, None, None)
             return
-        elif not self._flights and deadline >= self._earliest:
-            if len(entries) <= self._maxsize:
-                return
+        elif deadline >= self._swap_from:
             order = self._lru
             oldest, as_of = order.oldest, order.as_of
             try:
                 victim = oldest.pop()
+                while victim.touched_at > as_of:
+                    victim = oldest.pop()
             except IndexError:
-                pass
+                victim = None
             else:
-                until = victim.fresh_until
-                if victim.touched_at <= as_of and until > now:
-                    old = victim.value  # these three lines are `take`; freed when we return
-                    del victim.value
-                    victim.fresh_until = DEAD
+                until, victim.fresh_until = victim.fresh_until, DEAD
+                if until > now:  # else it expired, or somebody else marked it
                     try:
                         popped = entries.pop(victim.key, None)
                     except BaseException:
-                        victim.revive(old, until)
-                        self._in_debt = True
+                        victim.fresh_until = until
+                        self._owe()
                         raise
                     self._evicted = self._evicted.next
-                    if popped is not victim and popped is not None:
+                    if popped is victim:
+                        return  # and the value is freed
+                    if popped is not None:
                         self._put_back(popped)
-                    elif not self._in_debt:
-                        return
-        self._finish_put(found, victim, now)
+                    victim = None
+        elif not self._flights and deadline >= self._earliest and len(entries) <= self._maxsize:
+            return
+        self._finish_put(found, now, victim, until)
 
     def _put(self, key: K, value: V, ttl: float | None, idle: float | None) -> None:
         """`put` under the lock, for every case."""
@@ -301,18 +304,21 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         finally:
             self._leave()
 
-    def _finish_put(self, entry: Entry, victim: Entry | None, now: float) -> None:
+    def _finish_put(self, entry: Entry, now: float, victim: Entry | None, until: float) -> None:
         """Do what a put without the lock could not, for an entry that is in already.
 
-        `victim` was taken off the order, and may not have been for the put to evict.
+        `victim` was marked dead to be evicted, but had expired by then, at `until`.
         """
         with self._held():
             self._outdate_locked(entry.key)
             if entry.fresh_until < self._earliest:
                 self._expect(entry.fresh_until, now)
-            if victim is not None and self._lru.is_due(victim):
+            if victim is not None:
+                victim.fresh_until = until
                 self._remove_locked(victim, EVICTED, now)
             self._make_room_locked(0, now)
+            if not (self._in_debt or self._flights) and len(self._entries) >= self._maxsize:
+                self._swap_from = self._earliest
 
     def _own_limits(self, ttl: float | None, idle: float | None) -> Limits:
         """The limits of one entry: what is not given is the cache's."""
