@@ -294,14 +294,14 @@ def test_a_device_is_given_more_time_up_to_a_quarter_of_a_second(with_devices):
     sink = PortAudioSink()
     _, fill = counting()
     asked = []
-    for _ in range(4):
+    for _ in range(5):
         sink.open(fill, 22050, never)
         asked.append(fake.streams[-1].settings["latency"])
         sink.close()
         widened = sink.widen()
-    assert asked == [0.03, 0.06, 0.12, 0.24]
+    assert asked == [0.02, 0.04, 0.08, 0.16, 0.24]
     assert not widened
-    assert [sink.narrow() and sink.latency for _ in range(4)] == [0.12, 0.06, 0.03, False]
+    assert [sink.narrow() and sink.latency for _ in range(5)] == [0.12, 0.06, 0.03, 0.02, False]
 
 
 def test_a_device_that_refuses_mono_and_our_rate_gets_stereo_at_its_own(with_devices):

@@ -141,7 +141,7 @@ class PortAudioSink:
     path = None
 
     def __init__(
-        self, device: int | str | None = None, *, latency: float = 0.03, runtime: Runtime = REAL
+        self, device: int | str | None = None, *, latency: float = 0.02, runtime: Runtime = REAL
     ) -> None:
         self._device = device
         self._least = latency
