@@ -36,7 +36,7 @@ class Rig:
         self.url = serve(self.bot, WebSettings(port=0))
         self._number = 0
 
-    def _speak(self, text):
+    def _speak(self, text, rate=None):
         pcm = np.full(22050 * 60, 3000, np.int16).tobytes()  # a minute: longer than any test
         return SimpleNamespace(pcm=pcm, sample_rate=22050, text=text, cached=False)
 

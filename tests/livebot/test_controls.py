@@ -17,9 +17,10 @@ def rig(tmp_path):
 
 
 def test_words_said_by_hand_are_heard_and_counted(rig):
-    number = rig.control("say", text="  大家\n好  ")
-    assert rig.next() == ("speaking", "大家 好")
-    speaking = rig.view().speaking
+    with rig.holding():
+        number = rig.control("say", text="  大家\n好  ")
+        assert rig.next() == ("speaking", "大家 好")
+        speaking = rig.view().speaking
     assert (speaking.number, speaking.text, speaking.kind) == (number, "大家 好", "said")
     assert rig.next() == ("spoken", "大家 好")
     view = rig.view()

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,6 +35,8 @@ class Rig:
         )
         self.bot.manager.add("simulator", self.simulator)
         self.heard = queue.SimpleQueue()
+        self._may_go_on = threading.Event()
+        self._may_go_on.set()
         self.states = queue.SimpleQueue()
         self.bot.speaking.speech.synthesize = self.speak
         player = self.bot.speaking.player
@@ -46,7 +49,7 @@ class Rig:
         self._changed(state, sentence)
         self.states.put(state)
 
-    def speak(self, text):
+    def speak(self, text, rate=None):
         pcm = np.full(2205 * len(text), 3000, np.int16).tobytes()
         return SimpleNamespace(pcm=pcm, sample_rate=22050, text=text, cached=False)
 
@@ -54,14 +57,25 @@ class Rig:
         def call(utterance, *rest):
             callback(utterance, *rest)
             self.heard.put((utterance.outcome, utterance.text))
+            if utterance.outcome == "speaking":
+                self._may_go_on.wait(60)
 
         return call
+
+    @contextlib.contextmanager
+    def holding(self):
+        """What begins to be heard goes on only afterwards."""
+        self._may_go_on.clear()
+        try:
+            yield
+        finally:
+            self._may_go_on.set()
 
     def receive(self, event):
         self.bot._receive(event)
 
     def next(self):
-        return self.heard.get(timeout=10)
+        return self.heard.get(timeout=20)
 
     def until(self, outcome, text):
         while self.next() != (outcome, text):
