@@ -20,21 +20,27 @@ def load(name):
     return module
 
 
-FILES = [load("test_pool_schedules"), load("test_futures_schedules")]
+FILES = (
+    "test_pool_schedules",
+    "test_pool_schedules_bounds",
+    "test_pool_schedules_inside",
+    "test_futures_schedules",
+)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 def test_all_scenarios_under_many_schedules(capsys):
     """Lines are pre-empted under the first seeds, bytecodes under the next third as many."""
-    scenarios = sum(len(file.SCENARIOS) for file in FILES)
-    seeds = -(-LEAST * 3 // (scenarios * 4))
+    gathered = [load(name).SCENARIOS for name in FILES]
+    seeds = -(-LEAST * 3 // (sum(map(len, gathered)) * 4))
     counts = {}
-    for file in FILES:
-        for name, (function, options) in file.SCENARIOS.items():
+    for scenarios in gathered:
+        for name, (function, more) in scenarios.items():
+            options = {"preempt": scenarios.preempt, **more}
             rest = range(seeds, seeds + seeds // 3 + 1)
-            by_line = explore(function, seeds, preempt=file.PREEMPT, **options)
-            by_opcode = explore(function, rest, preempt=file.PREEMPT, opcodes=True, **options)
+            by_line = explore(function, seeds, **options)
+            by_opcode = explore(function, rest, opcodes=True, **options)
             counts[name] = by_line.schedules + by_opcode.schedules
             assert by_line.distinct > seeds // 2
     with capsys.disabled():

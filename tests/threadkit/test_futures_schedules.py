@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from scenarios import Scenarios
 from sim_threads import together
 from threadkit import DynamicThreadPool, Future
 from threadkit._futures import Condition, future_type
@@ -27,12 +28,8 @@ from threadkit.testing import ScheduleFailed, explore
 
 STANDARD = "concurrent.futures._base"
 PREEMPT = ["threadkit._pool._worker", "threadkit._futures", STANDARD]
-SCENARIOS = {}
-
-
-def scenario(function):
-    SCENARIOS[function.__name__] = (function, {})
-    return function
+SCENARIOS = Scenarios(PREEMPT)
+scenario = SCENARIOS.add
 
 
 @contextmanager
@@ -388,12 +385,7 @@ def cancelled_coroutine_against_claim(sim):
         assert ran == ([] if submitted[0].cancelled() else [1])
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_under_many_schedules(name):
-    function, options = SCENARIOS[name]
-    explored = explore(function, 150, preempt=PREEMPT, **options)
-    assert explored.schedules == 150
-    assert explored.distinct > 75
+test_under_many_schedules = SCENARIOS.test()
 
 
 # -- the schedules themselves --------------------------------------------------------------
