@@ -553,7 +553,11 @@ def test_a_device_that_needs_its_sound_is_tried_ever_more_rarely():
     def scenario(sim):
         player, tape, _ = playing(sim, Recovering(sim, lambda _now: 0.05))
         sim.sleep(5000)
+        other = Recovering(sim, lambda _now: 0.05)
+        player.use(other)
+        sim.sleep(700)
         player.stop()
+        assert [latency for _, latency, _ in other.changes][:2] == [0.06, 0.03], "as if nothing was"
         narrowed = [at for at, latency, _ in tape.changes if latency == 0.03]
         pauses = [later - earlier for earlier, later in pairwise(narrowed)]
         assert len(narrowed) == 3, "after 10, 20 and 40 minutes"

@@ -236,6 +236,9 @@ def test_metrics_tell_the_books_and_the_parts(bot, server):
     assert told["livebot_events_other_total", "stats"] == 1
     assert told["livebot_feed_state", "new"] == 1
     assert told["livebot_player_volume",] == 1
+    assert told["livebot_player_latency_seconds",] == bot.speaking.player.statistics().latency
+    assert told["livebot_speech_workers_lost_total", "killed"] == 0
+    assert told["livebot_speech_fallbacks_total",] == 0
     assert told["threadkit_queue_puts_total", "messages"] == 4
     assert told["threadkit_component_state", "player", "new"] == 1
     assert told["threadkit_pool_max_workers", "tts"] == 2

@@ -120,6 +120,7 @@ class Output:
             return
         before, self._wanted = self._active, sink
         self._retry_at, self._retry_delay = None, _FIRST_RETRY
+        self._patience, self._narrowed = _CALM, False
         before.close()
         self.open()
 
