@@ -7,11 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 import wave
 
 import pytest
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers import Observer
 
 from livebot.__main__ import main
 from livebot.sources import read_recording
@@ -119,11 +122,6 @@ def test_ctrl_c_ends_a_recording_and_keeps_what_came(tmp_path):
 
 def wait_for_contents(path):
     """Wait until a program has written a block of a file, by watching the folder."""
-    import threading
-
-    from watchdog.events import FileSystemEventHandler
-    from watchdog.observers import Observer
-
     written = threading.Event()
 
     class Written(FileSystemEventHandler):

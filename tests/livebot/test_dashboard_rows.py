@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from livebot.config import ReplySettings
 from livebot.history import FeedChange, PoolChange
 from livebot.sources import FeedState
 from livebot.view import ErrorView, EventView, ResourceView
@@ -113,8 +114,6 @@ def test_every_sentence_of_the_page_is_there_in_chinese():
 
 
 def test_every_reason_kind_and_state_is_there_in_chinese():
-    from livebot.config import ReplySettings
-
     said = {sentence for _, sentence in words._REASONS if "\\" not in sentence}
     said |= {"nothing to say", "cleared by hand", "stopping", "spoken"}
     said |= set(ReplySettings.model_fields) - {"nobody"}

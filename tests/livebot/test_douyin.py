@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import queue
 import socket
 import threading
@@ -137,8 +138,6 @@ def test_what_a_viewer_says_arrives_unchanged(listener, open_room):
     )
     open_room([(0.0, gift)])
     listener.wait_events(1)
-    import dataclasses
-
     assert dataclasses.replace(listener.events[0], received_at=0.0) == gift
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import itertools
 import logging
 import socket
@@ -476,9 +478,6 @@ def test_a_message_over_the_limit_is_refused_by_its_announced_length():
 
 
 def shake_hands(sock):
-    import base64
-    import hashlib
-
     request = b""
     while b"\r\n\r\n" not in request:
         request += sock.recv(4096)

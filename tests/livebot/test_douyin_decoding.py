@@ -7,6 +7,7 @@ import importlib.util
 import pathlib
 import random
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -218,8 +219,6 @@ def test_inflating_stops_at_the_limit():
 
 
 def test_a_gzip_bomb_is_refused_without_being_held():
-    import tracemalloc
-
     frame = read_frame(bomb())
     assert len(frame.payload) < 100_000
     tracemalloc.start()

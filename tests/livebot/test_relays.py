@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 
@@ -75,8 +76,6 @@ def collect(source_type, url, state=FeedState.ENDED):
 
 
 def bare(event):
-    import dataclasses
-
     return dataclasses.replace(event, received_at=0.0)
 
 

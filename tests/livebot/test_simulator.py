@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 
 import pytest
 import websocket
@@ -57,8 +58,6 @@ def frames(client):
 
 def settle(condition):
     """Wait for what the server's thread does next; real sockets give no other sign."""
-    import time
-
     deadline = time.monotonic() + WITHIN
     while not condition():
         assert time.monotonic() < deadline

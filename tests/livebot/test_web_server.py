@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from livebot.web.server import WebServer
+from threadkit import ComponentManager, ComponentState
 from web_server import EchoSite, ask, serving
 
 
@@ -98,8 +99,6 @@ class HangingSite(EchoSite):
 
 
 def test_a_server_that_hangs_is_replaced_and_leaves_when_it_wakes():
-    from threadkit import ComponentManager, ComponentState
-
     site = HangingSite()
     server = WebServer(lambda: site)
     manager = ComponentManager("web")
@@ -120,8 +119,6 @@ def test_a_server_that_hangs_is_replaced_and_leaves_when_it_wakes():
 
 
 def test_a_loop_that_hangs_is_found_by_its_missing_beats_and_replaced():
-    from threadkit import ComponentManager
-
     site = HangingSite()
     server = WebServer(lambda: site)
     manager = ComponentManager("web")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import math
 import pickle
+import queue as stdlib
 import re
 import sys
 import threading
@@ -512,8 +513,6 @@ def test_a_put_whose_time_is_up_takes_the_room_of_what_went_stale_meanwhile():
 
 
 def test_the_errors_are_those_of_the_standard_library(ends):
-    import queue as stdlib
-
     queue = MessageQueue(maxsize=1)
     with pytest.raises(stdlib.Empty):
         ends.get(queue, timeout=0)
