@@ -110,13 +110,13 @@ def test_the_budget_is_kept_and_the_longest_unread_go_first(tmp_path):
 def test_at_no_moment_is_the_budget_exceeded(tmp_path, monkeypatch):
     tier = FileTier(tmp_path, max_bytes=10_000)
     most = []
-    real = Path.replace
+    real = _files._replace_file
 
     def replace(path, target):
         most.append(size_of(tmp_path))  # old and new are both there
         return real(path, target)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(_files, "_replace_file", replace)
     rnd = random.Random(3)
     for _ in range(300):
         tier.put(str(rnd.randrange(12)), bytes(rnd.randrange(6000)))
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_a_miss(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr(_files, "_read_file", refuse)
         assert tier.get("a") is None
     assert tier.get("a") == b"value"
     assert tier.statistics().unreadable == 1
@@ -344,6 +344,22 @@ def test_a_child_forked_while_a_thread_writes_can_write(tmp_path):
     assert tier.get("child") == b"value"
 
 
+def test_names_of_entries_are_not_kept_in_memory(tmp_path):
+    """Python 3.12 keeps every part of every `Path` for ever."""
+    tier = FileTier(tmp_path, max_bytes=1000)
+
+    def use(count, first):
+        for number in range(first, first + count):
+            tier.get(str(number))
+            tier.put(str(number), b"value")
+            tier.delete(str(number))
+
+    use(50, 0)
+    before = sys.getallocatedblocks()
+    use(500, 50)
+    assert sys.getallocatedblocks() - before < 250
+
+
 # -- a disk that fails --------------------------------------------------------------------------
 
 
@@ -352,12 +368,11 @@ def test_a_full_disk_is_one_clear_error_and_what_was_there_is_intact(tmp_path, m
     tier.put("a", b"old")
 
     def full(path, data):
-        with path.open("wb") as file:
-            file.write(data[: len(data) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        Path(path).write_bytes(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(_files, "_write_file", full)
         with pytest.raises(StorageFailed, match=r"audio: cannot write .*No space left") as caught:
             tier.put("a", b"new")
     assert isinstance(caught.value, OSError)
@@ -495,7 +510,7 @@ def test_a_write_that_fails_leaves_no_outdated_file(cache, tmp_path, monkeypatch
 
     cache.put("a", b"old")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(_files, "_write_file", full)
         cache.put("a", b"new")
     assert cache.get("a") == b"new"
     assert FileTier(tmp_path, max_bytes=100_000).get("a") is None
@@ -507,7 +522,7 @@ def test_memory_forgets_even_when_the_files_fail(cache, monkeypatch, remove):
         raise OSError(errno.EROFS, "Read-only file system")
 
     cache.put("a", b"1")
-    monkeypatch.setattr(Path, "unlink", broken)
+    monkeypatch.setattr(_files, "_remove_file", broken)
     with pytest.raises(StorageFailed):
         remove(cache)
     assert "a" not in cache._memory
@@ -554,7 +569,7 @@ def test_one_error_is_logged_when_the_disk_fails_and_one_line_when_it_is_back(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(_files, "_write_file", full)
         for number in range(5):
             cache.put(str(number), b"value")
         assert cache.load("loaded", lambda _key: b"value") == b"value"
@@ -577,8 +592,8 @@ def test_a_file_that_can_be_neither_written_nor_deleted_is_not_served(tmp_path, 
         raise OSError(errno.EROFS, "Read-only file system", str(self))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", refused)
-        patch.setattr(Path, "unlink", refused)
+        patch.setattr(_files, "_write_file", refused)
+        patch.setattr(_files, "_remove_file", refused)
         cache.put("a", b"new")
         assert cache.get("a") == b"new"
         with pytest.raises(StorageFailed):
@@ -605,20 +620,20 @@ def test_a_child_forked_while_a_thread_holds_the_locks_of_both_tiers_can_put_and
     cache = tiered(tmp_path)
     entered, opened = threading.Event(), threading.Event()
 
-    def slow(self, data):
+    def slow(path, data):
         entered.set()
         assert opened.wait(WAIT)
-        return write_bytes(self, data)
+        return write_file(path, data)
 
-    write_bytes = Path.write_bytes
-    Path.write_bytes = slow
+    write_file = _files._write_file
+    _files._write_file = slow
     thread = threading.Thread(target=cache.put, args=("a", b"1"))
     try:
         thread.start()
         assert entered.wait(WAIT)
         child = os.fork()
         if not child:
-            Path.write_bytes = write_bytes
+            _files._write_file = write_file
             signal.alarm(WAIT)  # kills the child if it hangs
             done = cache.load("b", lambda _key: b"2") == b"2" and not cache._loading
             os._exit(0 if done else 1)
@@ -627,6 +642,6 @@ def test_a_child_forked_while_a_thread_holds_the_locks_of_both_tiers_can_put_and
     finally:
         opened.set()
         thread.join(WAIT)
-        Path.write_bytes = write_bytes
+        _files._write_file = write_file
     assert cache.get("a") == b"1"
     assert tiered(tmp_path).get("b") == b"2"

@@ -10,6 +10,9 @@ without looking.
 
 What is not ours is not touched: a file with another name or another beginning is left alone and
 reported by `statistics()`.
+
+Names of entries are joined as strings. A `Path` interns each part of its name, and Python 3.12
+never lets go of an interned string: every key that was ever looked up would stay in memory.
 """
 
 from __future__ import annotations
@@ -117,6 +120,7 @@ class FileTier:
     ) -> None:
         self._max_bytes = a_capacity("max_bytes", max_bytes)
         self._directory = Path(directory)
+        self._folder = os.fspath(self._directory)
         self.name = name
         self._runtime = runtime
         try:
@@ -154,9 +158,9 @@ class FileTier:
 
     def _read(self, key: str | bytes) -> bytes | None:
         name, label = _name_of(key)
-        path = self._directory / name
+        path = self._at(name)
         try:
-            data = path.read_bytes()
+            data = _read_file(path)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -173,14 +177,17 @@ class FileTier:
 
     def __contains__(self, key: str | bytes) -> bool:
         """Whether there is a file for `key`; whether it is whole, only `get` finds out."""
-        return (self._directory / _name_of(key)[0]).is_file()
+        return os.path.isfile(self._at(_name_of(key)[0]))
+
+    def _at(self, name: str) -> str:
+        return os.path.join(self._folder, name)
 
     def _remove_torn(self, name: str, label: bytes) -> None:
         """Remove an entry of ours whose checksum is wrong, unless it was replaced meanwhile."""
         self._count("torn")
         _log.warning("%s: %s is torn: removing it", self.name, name)
         with contextlib.suppress(OSError), self._turn() as turn:
-            if _unpack((self._directory / name).read_bytes(), label) is None:
+            if _unpack(_read_file(self._at(name)), label) is None:
                 self._unlink_locked(name, turn)
 
     # -- writing ------------------------------------------------------------------------------
@@ -203,7 +210,7 @@ class FileTier:
                 return False
             if name in self._foreign:
                 raise FileExistsError(
-                    errno.EEXIST, "a file of another program is in the way", self._directory / name
+                    errno.EEXIST, "a file of another program is in the way", self._at(name)
                 )
             self._trim_locked(len(data), turn)
             self._write_locked(name, data, turn)
@@ -267,7 +274,7 @@ class FileTier:
                 if _TEMPORARY_NAME.fullmatch(item.name):
                     # Its writer held the lock that we hold now: it is dead.
                     turn.will_change()
-                    Path(item.path).unlink(missing_ok=True)
+                    _remove_file(item.path)
                 elif item.name != LOCK:
                     if _is_ours(item, known):
                         self._sizes[item.name] = item.stat().st_size
@@ -278,13 +285,13 @@ class FileTier:
 
     def _write_locked(self, name: str, data: bytes, turn: Turn) -> None:
         turn.will_change()
-        temporary = self._directory / f"{name}{TEMPORARY}"
+        temporary = self._at(f"{name}{TEMPORARY}")
         try:
-            temporary.write_bytes(data)
-            temporary.replace(self._directory / name)
+            _write_file(temporary, data)
+            _replace_file(temporary, self._at(name))
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+                _remove_file(temporary)
             raise
         self._bytes += len(data) - self._sizes.get(name, 0)
         self._sizes[name] = len(data)
@@ -294,7 +301,7 @@ class FileTier:
         if name not in self._sizes:
             return False
         turn.will_change()
-        (self._directory / name).unlink(missing_ok=True)
+        _remove_file(self._at(name))
         self._bytes -= self._sizes.pop(name)
         return True
 
@@ -310,7 +317,7 @@ class FileTier:
 
     def _read_at(self, name: str) -> int:
         try:
-            return (self._directory / name).stat().st_mtime_ns
+            return os.stat(self._at(name)).st_mtime_ns
         except OSError:
             return 0
 
@@ -338,6 +345,28 @@ class FileTier:
             self._held = None
         self._lock, self._counting = self._runtime.rlock(), self._runtime.rlock()
         self._changes = -1
+
+
+# -- one file, named by a string --------------------------------------------------------------
+
+
+def _read_file(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write_file(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def _replace_file(path: str, target: str) -> None:
+    os.replace(path, target)
+
+
+def _remove_file(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 # -- the file format --------------------------------------------------------------------------
@@ -382,7 +411,7 @@ def _is_ours(item: os.DirEntry[str], known: Container[str]) -> bool:
     if not _NAME.fullmatch(item.name) or not item.is_file(follow_symlinks=False):
         return False
     try:
-        with Path(item.path).open("rb") as file:
+        with open(item.path, "rb") as file:
             return MAGIC.startswith(file.read(len(MAGIC)))  # after a power cut it may be short
     except OSError:
         return False
