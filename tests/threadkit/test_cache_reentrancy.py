@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import sys
 import threading
 
@@ -228,17 +229,17 @@ def test_a_call_at_every_line_of_the_cache(policy):
 
         files = {module.__file__ for module in (_lru, _s3fifo, _store, _ttl)}
         cache = TTLCache(6, 60, policy=policy, weigher=lambda _key, _value: 1)
-        state = {"turn": 0, "inside": False, "lines": set()}
+        state = {"inside": False, "lines": set()}
+        draw = random.Random(1)  # in turn, a put that starts again could meet each `clear`
 
         def trace(frame, event, _argument):
             if frame.f_code.co_filename not in files:
                 return None
             if event == "line" and not state["inside"]:
                 state["inside"] = True
-                state["turn"] += 1
                 state["lines"].add((frame.f_code.co_filename, frame.f_lineno))
                 try:
-                    use(cache, state["turn"])
+                    use(cache, draw.randrange(10_000))
                 finally:
                     state["inside"] = False
             return trace

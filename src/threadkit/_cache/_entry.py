@@ -120,3 +120,11 @@ class FullEntry(Entry):
     """An entry of a cache that weighs, refreshes or evicts by S3-FIFO: with room for all that."""
 
     __slots__ = ("probation", "seen_at", "tried_at", "weight", "written_at")
+
+    def reweigh(self, value: Any, weight: float) -> float:
+        """Let it weigh `weight` if it lives and has `value`. Returns by how much that is more."""
+        if self.fresh_until is not DEAD and self.value is value:
+            change = weight - self.weight
+            self.weight = weight
+            return change
+        return 0

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable
+from typing import Any
 
-from threadkit._cache._entry import DEAD, Entry
+from threadkit._cache._entry import DEAD, Entry, FullEntry
 
 __all__ = ["S3FifoOrder"]
 
@@ -51,35 +52,45 @@ class S3FifoOrder:
         self._small_weight: float = 0
         self._main_weight: float = 0
 
+    # A finalizer may run at any call, and use the cache. So what an entry weighs, and in which
+    # queue it counts, change only together with the sum, and with no call in between.
+
     def admit(self, entry: Entry) -> None:
         """Choose the queue of an entry that will be added: main if its key was evicted lately."""
         entry.seen_at = entry.touched_at
         entry.probation = self._ghosts.pop(entry.key, entry) is entry
+        if entry.probation:
+            self._small_weight += entry.weight
+        else:
+            self._main_weight += entry.weight
 
     def added(self, entry: Entry) -> None:
         """Queue an entry that is in the cache now. Runs no code of keys."""
-        if entry.probation:
-            self._small.append(entry)
-            self._small_weight += entry.weight
-        else:
-            self._main.append(entry)
-            self._main_weight += entry.weight
+        (self._small if entry.probation else self._main).append(entry)
         if len(self._small) + len(self._main) > 2 * len(self._entries()) + 64:
             self._bury()
 
     def removed(self, entry: Entry) -> None:
-        """Take the weight of an entry that is gone off its queue; the queue drops it later."""
+        """Take the weight of an entry that is gone, or was not added, off its queue.
+
+        The queue drops the entry later.
+        """
         if entry.probation:
             self._small_weight -= entry.weight
         else:
             self._main_weight -= entry.weight
 
-    def reweighed(self, entry: Entry, change: float) -> None:
-        """Count what an entry weighs more than it did."""
-        if entry.probation:
-            self._small_weight += change
-        else:
-            self._main_weight += change
+    def reweigh(self, entry: FullEntry, value: Any, weight: float) -> float:
+        """`entry.reweigh`, and count the change in its queue."""
+        if entry.fresh_until is not DEAD and entry.value is value:
+            change = weight - entry.weight
+            entry.weight = weight
+            if entry.probation:
+                self._small_weight += change
+            else:
+                self._main_weight += change
+            return change
+        return 0
 
     def victim(self, spare: Entry | None = None) -> Entry | None:
         """The entry to evict next, not `spare`; None if `STEPS` looks found none, or none is left.
@@ -109,6 +120,8 @@ class S3FifoOrder:
 
     def _keep(self, entry: Entry) -> None:
         """Give an entry that was read another round, in the main queue."""
+        if entry.fresh_until is DEAD:
+            return
         entry.seen_at = entry.touched_at
         if entry.probation:
             entry.probation = False

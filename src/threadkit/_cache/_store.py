@@ -144,7 +144,7 @@ class Store(Generic[K, V]):
         self._announcer = Announcer[K, V](on_remove, name, self._sweeper, runtime)
 
         # What readers, and puts of a plain cache, touch without the lock.
-        self._entries: dict[K, Entry] = {}
+        self._entries: dict[K, Entry]
         self._odometer = Odometer()
         self._hits = self._odometer.start
         self._misses: int = 0
@@ -162,7 +162,7 @@ class Store(Generic[K, V]):
         self._grain = grain_of(self._maxsize)
         self._weight: float = 0  # kept only with a weigher; else it is the number of entries
         self._policy = policy
-        self._begin_order()
+        self._begin({})
         self._counts = [0] * len(CAUSES)
         self._earliest = NEVER  # no live entry expires before
         self._removed = self._announcer.removed  # not told to the listener yet
@@ -269,8 +269,6 @@ class Store(Generic[K, V]):
         if isinstance(entry, FullEntry):
             entry.written_at = now
             entry.weight = weight
-            if self._tracker is not None:
-                self._tracker.admit(entry)
         return entry
 
     def _add_locked(self, entry: Entry, weight: float) -> bool:
@@ -279,21 +277,34 @@ class Store(Generic[K, V]):
         An entry belongs to whom `setdefault` gave it, until somebody takes its value.
         """
         entries, tracker = self._entries, self._tracker
+        if tracker is not None:
+            tracker.admit(entry)
         if self._weigher is not None:
             self._weight += weight
-        is_in = entries.setdefault(entry.key, entry) is entry
+        try:
+            is_in = entries.setdefault(entry.key, entry) is entry
+        except BaseException:
+            self._discount_locked(entry, tracker)
+            raise
         if is_in and entries is not self._entries:
             # Cleared meanwhile: with our entry, which then is done with, or before it came.
             if entry.kill() is NOTHING:
                 return True
             is_in = False
-        if not is_in and self._weigher is not None:
-            self._weight -= weight
+        if not is_in:
+            self._discount_locked(entry, tracker)
         if self._total() > self._maxsize:
             self._owe()  # the hash of the key put another after room was made for this
         if is_in and tracker is not None:
             tracker.added(entry)
         return is_in
+
+    def _discount_locked(self, entry: Entry, tracker: S3FifoOrder | None) -> None:
+        """Count an entry no longer that is not in any more, or did not get in."""
+        if self._weigher is not None:
+            self._weight -= entry.weight
+        if tracker is not None:
+            tracker.removed(entry)
 
     def _redate_locked(self, entry: Entry, ttl: float, now: float) -> bool:
         """Give an entry new deadlines, as if just read. False if it was removed or written to."""
@@ -353,28 +364,33 @@ class Store(Generic[K, V]):
         if isinstance(entry, FullEntry):
             entry.written_at = now
             if weight != entry.weight:
-                self._reweigh_locked(entry, weight, now)
+                self._reweigh_locked(entry, value, weight)
+                self._make_room_locked(0, now, spare=entry)
         return True
 
-    def _reweigh_locked(self, entry: Entry, weight: float, now: float) -> None:
-        change = weight - entry.weight
-        entry.weight = weight
-        self._weight += change
-        if self._tracker is not None:
-            self._tracker.reweighed(entry, change)
-        self._make_room_locked(0, now, spare=entry)
+    def _reweigh_locked(self, entry: FullEntry, value: V, weight: float) -> None:
+        """Count `entry` as `weight` from now on, if it still has `value`."""
+        tracker = self._tracker
+        if tracker is None:
+            change = entry.reweigh(value, weight)
+        else:
+            change = tracker.reweigh(entry, value, weight)
+        self._weight += change  # in a line of its own: else the sum is read before the call
 
     # -- making room --------------------------------------------------------------------------
 
-    def _begin_order(self) -> None:
-        """Forget who is next. The orders look at the dict of this moment, not at the cache."""
-        self._swap_from = NO_SWAP  # from this deadline on a new entry takes the oldest's place
+    def _begin(self, entries: dict[K, Entry]) -> None:
+        """Have these entries, and nobody in mind who is next. Without a call once it has begun."""
         self._evict_order: LruOrder | S3FifoOrder
-        self._tracker: S3FifoOrder | None = None  # told of every entry that comes or goes
+        self._tracker: S3FifoOrder | None  # told of every entry that comes or goes
         if self._policy == "lru":
-            self._evict_order = self._lru = LruOrder(self._entries.values, self._clock)
+            lru = LruOrder(entries.values, self._clock)
+            self._entries, self._tracker = entries, None
+            self._evict_order = self._lru = lru
         else:
-            self._evict_order = self._tracker = S3FifoOrder(self._entries.values)
+            tracker = S3FifoOrder(entries.values)
+            self._entries = entries
+            self._evict_order = self._tracker = tracker
 
     def _total(self) -> float:
         return len(self._entries) if self._weigher is None else self._weight
@@ -412,11 +428,9 @@ class Store(Generic[K, V]):
         if self._grain <= before or isinstance(self._weight, int):
             return
         for entry in list(self._entries.values()):
-            change = in_grains(entry.weight, self._grain) - entry.weight
-            entry.weight += change
-            self._weight += change
-            if self._tracker is not None:
-                self._tracker.reweighed(entry, change)
+            value = getattr(entry, "value", NOTHING)
+            if isinstance(entry, FullEntry) and value is not NOTHING:
+                self._reweigh_locked(entry, value, in_grains(entry.weight, self._grain))
 
     def _owe(self) -> None:
         self._in_debt = True
@@ -447,6 +461,7 @@ class Store(Generic[K, V]):
             return NOTHING
         if only is not NOTHING and getattr(entry, "value", NOTHING) is not only:
             return NOTHING
+        tracker = self._tracker
         value = entry.take(seen)
         if value is NOTHING:
             return NOTHING
@@ -455,12 +470,9 @@ class Store(Generic[K, V]):
         except BaseException:
             entry.revive(value, seen)
             raise
-        if self._weigher is not None:
-            self._weight -= entry.weight
+        self._discount_locked(entry, tracker)
         self._counts[cause] += 1
         self._removed.append((entry.key, value, cause))
-        if self._tracker is not None:
-            self._tracker.removed(entry)
         return value
 
     def _unlink_locked(self, entry: Entry) -> None:
@@ -473,22 +485,20 @@ class Store(Generic[K, V]):
     def _put_back_locked(self, entry: Entry) -> None:
         """Undo the removal of an entry that was not meant; if its key is taken, it is replaced."""
         if self._entries.setdefault(entry.key, entry) is not entry:
+            tracker = self._tracker
             value = entry.kill()
             if value is NOTHING:
                 return
             self._removed.append((entry.key, value, REPLACED))
             self._counts[REPLACED] += 1
-            if self._weigher is not None:
-                self._weight -= entry.weight
-            if self._tracker is not None:
-                self._tracker.removed(entry)
+            self._discount_locked(entry, tracker)
 
     def _clear_locked(self, now: float) -> None:
         """Empty the cache at once."""
         # The deadline first: a put without the lock looks at it after it entered the dict.
         self._earliest = NEVER
-        old, self._entries = self._entries, {}
-        self._begin_order()
+        old = self._entries
+        self._begin({})
         told: list[tuple[K, V, int]] = []
         while old:
             try:
@@ -612,7 +622,7 @@ class Store(Generic[K, V]):
         for entry in list(self._entries.values()):
             if entry.fresh_until is DEAD:
                 self._unlink_locked(entry)
-        self._begin_order()
+        self._begin(self._entries)
         entries = self._entries.values()
         if self._tracker is not None:
             for entry in entries:
