@@ -144,7 +144,7 @@ class Store(Generic[K, V]):
         self._announcer = Announcer[K, V](on_remove, name, self._sweeper, runtime)
 
         # What readers, and puts of a plain cache, touch without the lock.
-        self._entries: dict[K, Entry]
+        self._entries: dict[K, Entry] = {}
         self._odometer = Odometer()
         self._hits = self._odometer.start
         self._misses: int = 0
@@ -162,7 +162,7 @@ class Store(Generic[K, V]):
         self._grain = grain_of(self._maxsize)
         self._weight: float = 0  # kept only with a weigher; else it is the number of entries
         self._policy = policy
-        self._begin({})
+        self._begin(self._entries)
         self._counts = [0] * len(CAUSES)
         self._earliest = NEVER  # no live entry expires before
         self._removed = self._announcer.removed  # not told to the listener yet
@@ -379,18 +379,22 @@ class Store(Generic[K, V]):
 
     # -- making room --------------------------------------------------------------------------
 
-    def _begin(self, entries: dict[K, Entry]) -> None:
-        """Have these entries, and nobody in mind who is next. Without a call once it has begun."""
+    def _begin(self, entries: dict[K, Entry]) -> dict[K, Entry]:
+        """Hold these entries, with nobody in mind who is next. Returns those held before.
+
+        The exchange is one without a call inside, like every change here: see the module.
+        """
         self._evict_order: LruOrder | S3FifoOrder
         self._tracker: S3FifoOrder | None  # told of every entry that comes or goes
         if self._policy == "lru":
             lru = LruOrder(entries.values, self._clock)
-            self._entries, self._tracker = entries, None
+            old, self._entries, self._tracker = self._entries, entries, None
             self._evict_order = self._lru = lru
         else:
             tracker = S3FifoOrder(entries.values)
-            self._entries = entries
+            old, self._entries = self._entries, entries
             self._evict_order = self._tracker = tracker
+        return old
 
     def _total(self) -> float:
         return len(self._entries) if self._weigher is None else self._weight
@@ -497,8 +501,7 @@ class Store(Generic[K, V]):
         """Empty the cache at once."""
         # The deadline first: a put without the lock looks at it after it entered the dict.
         self._earliest = NEVER
-        old = self._entries
-        self._begin({})
+        old = self._begin({})
         told: list[tuple[K, V, int]] = []
         while old:
             try:
