@@ -183,9 +183,10 @@ PROGRAM = """
 """
 
 
-def start_program(hang=""):
-    source = textwrap.dedent(PROGRAM).format(hang=hang)
-    return subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True)
+def start_program(hang="", source=PROGRAM):
+    source = textwrap.dedent(source).format(hang=hang)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", source], **pipes, text=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -204,6 +205,32 @@ def test_a_second_signal_leaves_at_once():
         assert program.stdout.readline() == "stopping\n"
         os.kill(program.pid, signal.SIGTERM)
         assert program.wait(30) == 1
+
+
+TOLD_ELSEWHERE = """
+    import signal, sys, threading
+    from threadkit import ComponentManager
+
+    def tell(ctx):
+        sys.stdin.readline()
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        ctx.wait_stopping(60)
+
+    manager = ComponentManager()
+    manager.service("teller", tell, stop_timeout=60)
+    sys.exit(manager.run())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_that_does_not_interrupt_the_wait_is_noticed():
+    """Another thread is given it: to the main thread it is as if it came just before the wait."""
+    with start_program(source=TOLD_ELSEWHERE) as program:
+        try:
+            program.communicate("now\n", timeout=30)
+        finally:
+            program.kill()
+        assert program.returncode == 0
 
 
 HAMMERED = """

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import queue
 import signal
+import socket
 from collections.abc import Generator, Sequence
 
 from threadkit._platform import signal_wait_slice
@@ -55,20 +56,52 @@ class Requests:
         wait = signal_wait_slice()
         while True:
             with contextlib.suppress(queue.Empty):
-                return self._queue.get(timeout=wait)
+                if (request := self._queue.get(timeout=wait)) is not _LOOK:
+                    return request
 
     @contextlib.contextmanager
     def heeding(self, signals: Sequence[signal.Signals]) -> Generator[None]:
         """Take signals in meanwhile."""
         with contextlib.ExitStack() as undo:
+            if signals:
+                undo.enter_context(self._woken())
             for number in signals:
                 # None stands for a handler that was not set from Python: nothing can restore it.
                 before = signal.signal(number, self._on_signal) or signal.SIG_DFL
                 undo.callback(signal.signal, number, before)
             yield
 
+    @contextlib.contextmanager
+    def _woken(self) -> Generator[None]:
+        """Wake the main thread whenever a signal came, so that it runs the handler.
+
+        Without that one can be lost: 1. The main thread has looked for signals and is about to
+        block. 2. A signal comes, or another thread is given it: the interpreter only notes it.
+        3. The main thread blocks, and nothing interrupts it. But what the interpreter notes it
+        writes to a socket as well.
+        """
+        ours, noted = socket.socketpair()
+        with ours, noted:
+            noted.setblocking(False)  # it may not hold up a signal
+            reader = self._runtime.thread(
+                self._pass_on, args=(ours,), name="threadkit-signals", daemon=True
+            )
+            reader.start()
+            before = signal.set_wakeup_fd(noted.fileno(), warn_on_full_buffer=False)
+            try:
+                yield
+            finally:
+                signal.set_wakeup_fd(before)
+                noted.close()
+                reader.join()
+
+    def _pass_on(self, ours: socket.socket) -> None:
+        while ours.recv(64):
+            self._queue.put(_LOOK)
+
     def _on_signal(self, number: int, _frame: object) -> None:
         self._queue.put(number)
 
 
 _OVER = object()
+_LOOK = object()  # a signal came: its handler runs when the main thread wakes
