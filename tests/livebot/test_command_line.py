@@ -97,8 +97,8 @@ def test_a_changed_file_is_used_while_the_bot_runs(tmp_path, simulator):
         settings.write_text('[feed]\nurl = "ws://127.0.0.1:1/"\n[voice]\nvolume = 0.5\n')
         line_with(program.stderr, "was read again")
         os.kill(program.pid, signal.SIGTERM)
-        program.stderr.read()
-        assert program.wait(30) == 0
+        told = program.stderr.read()
+        assert program.wait(30) == 0, told
 
 
 @pytest.mark.parametrize(
