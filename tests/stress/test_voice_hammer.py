@@ -117,9 +117,8 @@ class Footprint(NamedTuple):
 
 
 # From the first footprint to the last, 8,000 and 1,600 utterances later. One object an utterance is
-# over it, be it a block of Python's (512 bytes at most) or malloc's; some table of the interpreter
-# doubles once, which is 2 MB.
-MOST_GROWTH = Footprint(10_000_000, 3_000_000, 800, 0, 0, 0)
+# over it, be it a block of Python's (512 bytes at most) or malloc's.
+MOST_GROWTH = Footprint(10_000_000, 1_000_000, 800, 0, 0, 0)
 
 
 class MallocInfo(ctypes.Structure):
