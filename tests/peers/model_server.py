@@ -100,6 +100,7 @@ class ModelServer:
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("Connection", "close")  # or the next question goes into its end
                 self.end_headers()
                 self.wfile.write(body)
 
