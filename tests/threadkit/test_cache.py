@@ -6,6 +6,7 @@ import gc
 import itertools
 import math
 import random
+import sys
 import threading
 import weakref
 from collections import OrderedDict
@@ -794,6 +795,65 @@ def test_hits_are_counted_exactly_by_threads_under_a_gil():
     finally:
         sys.setswitchinterval(interval)
     assert cache.statistics().hits == 80_000
+
+
+@POLICIES
+def test_four_threads_without_a_lock_of_their_own_see_no_error(policy):
+    # cachetools raises KeyErrors; lru-dict crashes
+    cache = TTLCache(50, 60, policy=policy)
+    errors = []
+
+    def work(seed):
+        draw = random.Random(seed)
+        try:
+            for number in range(3000):
+                key = draw.randrange(80)
+                cache[key] = number
+                cache.get(draw.randrange(80))
+                cache.pop(draw.randrange(80), None)
+                if number % 300 == 0:
+                    assert len(list(cache.items())) <= 50
+                    cache.popitem()
+        except BaseException as exc:
+            errors.append(exc)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+    finally:
+        sys.setswitchinterval(interval)
+    assert not errors
+    assert len(cache) <= 50
+
+
+@POLICIES
+def test_deleting_looks_at_no_other_key(policy):
+    # cachebox looks at all that came before
+    class Counting(dict):
+        looks = 0
+
+        def __iter__(self):
+            Counting.looks += 1
+            return super().__iter__()
+
+        def values(self):
+            Counting.looks += 1
+            return super().values()
+
+    cache = TTLCache(1000, 60, policy=policy)
+    cache._begin(Counting())
+    cache.update(dict.fromkeys(range(1000)))
+    Counting.looks = 0
+    for key in range(999, 400, -1):
+        del cache[key]
+    assert Counting.looks == 0
+    assert len(list(cache)) == 401
+    assert Counting.looks > 0  # they are seen
 
 
 def test_repr_shows_the_counts():

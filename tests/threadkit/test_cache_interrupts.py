@@ -119,6 +119,12 @@ class Scenario:
         if self.cache.setdefault(key, value) == value:
             self.put.add(value)
 
+    def popitem(self):
+        try:
+            self.cache.popitem()
+        except KeyError as exc:
+            assert "cache is empty" in str(exc)  # noqa: PT017 - and no other one
+
     def load(self, _key):
         if self.draw.random() < 0.2:
             raise ValueError
@@ -147,13 +153,12 @@ class Scenario:
             lambda: cache.touch(key): 0.4,
             cache.statistics: 0.4,
             lambda: cache.coldest(2): 0.4,
-            lambda: cache and cache.popitem(): 0.4,
+            self.popitem: 0.4,
             cache._sweep: 0.2,
             lambda: setattr(self, "now", self.now + draw.random() * 2): 0.6,
         }
         [operation] = draw.choices(list(operations), operations.values())
-        # Of the loader; of its recursion; of `popitem` on what was emptied meanwhile.
-        with contextlib.suppress(ValueError, LoadCycle, KeyError):
+        with contextlib.suppress(ValueError, LoadCycle):  # of the loader and its recursion
             operation()
 
     def check(self):
@@ -209,4 +214,4 @@ def test_the_cache_may_be_used_wherever_the_interpreter_may_interrupt_it(kind):
 @pytest.mark.stress
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_for_many_more_seeds(kind):
-    assert interrupt(kind, range(SEEDS, 2000)) > 10_000
+    assert interrupt(kind, range(SEEDS, 1000)) > 10_000

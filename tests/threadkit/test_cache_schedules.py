@@ -423,6 +423,16 @@ def test_a_victim_that_is_removed_or_renewed_meanwhile_leaves_once():
     explore(scenario, 4 * SEEDS, preempt=CODE)
 
 
+def test_two_who_pop_an_item_each_get_one_as_long_as_there_are_any():
+    def scenario(sim):
+        cache = make(sim)
+        cache.update(a=1, b=2)
+        results = race(sim, cache.popitem, cache.popitem)
+        assert sorted(results) == [("a", 1), ("b", 2)]
+
+    explore(scenario, seeds=SEEDS, preempt=CODE)
+
+
 def test_a_value_never_lives_by_the_deadline_of_another():
     """A put without the lock meets one with a ttl of its own: the two do not mix."""
 

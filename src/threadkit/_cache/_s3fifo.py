@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Hashable
+from contextlib import suppress
 from typing import Any
 
 from threadkit._cache._entry import DEAD, Entry, FullEntry
@@ -132,8 +133,9 @@ class S3FifoOrder:
     def _remember(self, key: Hashable) -> None:
         ghosts = self._ghosts
         ghosts[key] = None
-        while len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
-            ghosts.popitem(last=False)  # more than one after a `resize` or a `clear`
+        with suppress(KeyError):  # a finalizer may empty it in between
+            while len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
+                ghosts.popitem(last=False)  # more than one after a `resize` or a `clear`
 
     def _bury(self) -> None:
         """Drop the dead when they are the majority: linear, and paid for by as many removals."""

@@ -364,6 +364,15 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
     def pop(self, key: K, default: T) -> V | T: ...
     def pop(self, key: K, default: Any = NOTHING) -> Any:
         """Remove `key` and return its value, or `default`; without one, KeyError."""
+        value = self._pop(key)
+        if value is not NOTHING:
+            return value
+        if default is NOTHING:
+            raise KeyError(key)
+        return default
+
+    def _pop(self, key: K) -> Any:
+        """Remove `key` and return its value, or NOTHING."""
         with self._held():
             now = self._clock()
             self._outdate_locked(key)
@@ -371,13 +380,10 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                 found = self._read_locked(key, now)
                 if found is None:
                     self._drop_stale_locked(key, now)  # `load` shall not fall back on it either
-                    break
+                    return NOTHING
                 value = self._remove_locked(found[0], DELETED, now)
                 if value is not NOTHING:
                     return value
-        if default is NOTHING:
-            raise KeyError(key)
-        return default
 
     def __delitem__(self, key: K) -> None:
         self.pop(key)
@@ -388,7 +394,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
             coldest = self.coldest()
             if not coldest:
                 raise KeyError(f"{self.name} is empty")
-            value = self.pop(coldest[0], NOTHING)
+            value = self._pop(coldest[0])
             if value is not NOTHING:
                 return coldest[0], value
 
