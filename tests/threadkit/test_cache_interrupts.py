@@ -21,8 +21,10 @@ import pytest
 from threadkit import LoadCycle, TTLCache
 from threadkit._cache import (
     _announcer,
+    _boarding,
     _entry,
     _flights,
+    _holding,
     _loading,
     _lru,
     _s3fifo,
@@ -31,7 +33,19 @@ from threadkit._cache import (
     _views,
 )
 
-PARTS = (_announcer, _entry, _flights, _loading, _lru, _s3fifo, _store, _ttl, _views)
+PARTS = (
+    _announcer,
+    _boarding,
+    _entry,
+    _flights,
+    _holding,
+    _loading,
+    _lru,
+    _s3fifo,
+    _store,
+    _ttl,
+    _views,
+)
 FILES = {part.__file__ for part in PARTS}
 PLACES = {"RESUME", "BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "BUILD_SET", "COMPARE_OP"}
 DEPTH = 2  # interruptions of interruptions

@@ -225,9 +225,9 @@ def test_a_call_at_every_line_of_the_cache(policy):
     """What a signal handler or the collector may do anywhere, done everywhere once."""
 
     def scenario():
-        from threadkit._cache import _lru, _s3fifo, _store, _ttl
+        from threadkit._cache import _holding, _lru, _s3fifo, _store, _ttl
 
-        files = {module.__file__ for module in (_lru, _s3fifo, _store, _ttl)}
+        files = {module.__file__ for module in (_holding, _lru, _s3fifo, _store, _ttl)}
         cache = TTLCache(6, 60, policy=policy, weigher=lambda _key, _value: 1)
         state = {"inside": False, "lines": set()}
         draw = random.Random(1)  # in turn, a put that starts again could meet each `clear`
@@ -376,9 +376,10 @@ def test_an_eq_that_raises_leaves_the_cache_usable():
 @pytest.mark.parametrize("operation", ["get", "put", "load", "peek", "touch", "setdefault", "pop"])
 def test_a_finalizer_that_removes_the_key_at_every_line_of_an_operation_on_it(operation):
     """What is found may be gone at the next line: the operation begins anew, it does not fail."""
-    from threadkit._cache import _loading, _store, _ttl
+    from threadkit._cache import _boarding, _holding, _loading, _store, _ttl
 
-    files = {module.__file__ for module in (_loading, _store, _ttl)}
+    parts = (_boarding, _holding, _loading, _store, _ttl)
+    files = {module.__file__ for module in parts}
     calls = {
         "get": lambda cache: cache.get("k", "gone"),
         "put": lambda cache: cache.put("k", "put"),

@@ -13,7 +13,9 @@ from threadkit.testing import ScheduleFailed, explore
 CODE = [
     "threadkit._cache._ttl",
     "threadkit._cache._store",
+    "threadkit._cache._holding",
     "threadkit._cache._loading",
+    "threadkit._cache._boarding",
     "threadkit._cache._lru",
 ]
 SEEDS = 150
@@ -286,7 +288,7 @@ def test_no_schedule_of_loads_in_a_circle_hangs():
         assert all(isinstance(result, LoadCycle) or result in {"a", "b", "c"} for result in results)
         consistent(cache, 4)
 
-    explore(scenario, SEEDS, preempt=["threadkit._cache._loading"])
+    explore(scenario, SEEDS, preempt=["threadkit._cache._loading", "threadkit._cache._boarding"])
 
 
 def test_refreshing_ahead_runs_one_reload_and_never_serves_past_the_deadline():
@@ -326,7 +328,8 @@ def test_the_sweeper_expires_what_nobody_reads_while_others_write():
         assert {cause for _key, _value, cause in heard} == {"expired"}
         assert list(cache._entries) == ["long"]
 
-    explore(scenario, SEEDS, preempt=["threadkit._cache._sweeper", "threadkit._cache._store"])
+    parts = ["_sweeper", "_store", "_holding"]
+    explore(scenario, SEEDS, preempt=[f"threadkit._cache.{part}" for part in parts])
 
 
 def puts_during_a_load(sim, cache):

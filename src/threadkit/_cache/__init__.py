@@ -1,8 +1,10 @@
 """TTLCache: a bounded mapping with exact eviction and expiry, loading, and a tier of files.
 
 * `_ttl`: the mapping people see.
-* `_loading`: single flight, bulk loads, refresh ahead; `_flights` knows who waits for whom.
-* `_store`: entries, expiry, eviction, removals; `_entry` is what is kept for a key.
+* `_loading`: loads of one key and of many, refresh ahead.
+* `_boarding`: single flight; `_flights` knows who waits for whom.
+* `_store`: how entries come in, and expire; `_entry` is what is kept for a key.
+* `_holding`: entries within a bound, under one lock: reading, evicting, removing.
 * `_announcer`, `_views`: telling who listens; what `items()` and `values()` return.
 * `_lru`, `_s3fifo`: who is evicted next.
 * `_decorator`: `cached`.

@@ -8,9 +8,9 @@ from typing import Any, Literal, TypeVar, cast, overload
 
 from threadkit._cache._arguments import a_callable, a_capacity, a_count, seconds
 from threadkit._cache._entry import DEAD, NEVER, NOTHING, Entry, Limits
+from threadkit._cache._holding import DELETED, EVICTED, limits
 from threadkit._cache._loading import Loading
 from threadkit._cache._statistics import CacheStatistics, RemovalCause
-from threadkit._cache._store import DELETED, EVICTED, limits
 from threadkit._cache._views import LiveItems, LiveValues
 from threadkit._runtime import REAL, Runtime
 
