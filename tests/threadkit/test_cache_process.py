@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import itertools
 import math
@@ -404,6 +405,52 @@ def test_a_fork_between_a_put_and_its_eviction_leaves_the_child_no_surplus():
         """
     )
     assert out.split() == ["0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(
+    "arguments",
+    ["", "on_remove=print", "weigher=lambda key, value: 1", "policy='s3fifo'"],
+)
+def test_a_fork_by_a_key_that_is_hashed_under_the_lock_leaves_both_a_working_cache(arguments):
+    out = run_python(
+        f"""
+        import os, threading
+        from threadkit import TTLCache
+        class Key:
+            hashes_until_fork, pid = 0, None
+            def __hash__(self):
+                self.hashes_until_fork -= 1
+                if not self.hashes_until_fork:
+                    self.pid = os.fork()
+                return 1
+        codes = []
+        for at in range(1, 7):
+            cache = TTLCache(2, 60, {arguments})
+            key = Key()
+            cache[key] = cache["a"] = 1
+            key.hashes_until_fork = at
+            cache["b"] = 2
+            cache["c"] = 3
+            cache[key] = 4
+            cache.pop(key, None)
+            cache["d"] = 5
+            thread = threading.Thread(target=cache.put, args=("e", 6), daemon=True)
+            thread.start()
+            thread.join(10)
+            works = not thread.is_alive() and cache["e"] == 6 and len(cache) == 2
+            works = works and cache.statistics().weight == 2 and not cache._depth
+            if key.pid == 0:
+                os._exit(0 if works else 1)
+            assert works
+            if key.pid:
+                codes.append(os.waitpid(key.pid, 0)[1])
+        print(codes)
+        """
+    )
+    codes = ast.literal_eval(out.splitlines()[-1])
+    assert len(codes) >= 4
+    assert not any(codes)
 
 
 def test_a_short_lived_entry_is_swept_in_time_although_a_later_sweep_was_planned():

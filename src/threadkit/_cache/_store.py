@@ -260,12 +260,24 @@ class Store(Holding[K, V]):
 
     def _after_fork_in_child(self) -> None:
         """Mend what a thread of the parent, which does not exist here, may have left half done."""
-        self._lock = self._runtime.rlock()
-        self._depth = 0
-        self._in_debt = True  # it may have put an entry, and not evicted one yet
+        self._owe()  # it may have put an entry, and not evicted one yet
         self._announcer.forget_threads()
         self._sweep_todo = []
         self._sweep_at = NEVER
+        if not self._is_held():  # else a key's `__hash__` or a finalizer forked: no other was in
+            self._lock = self._runtime.rlock()
+            self._depth = 0
+            self._recount()
+        entries = self._entries.values()
+        self._earliest = min(
+            (entry.fresh_until for entry in entries if entry.fresh_until is not DEAD),
+            default=NEVER,
+        )
+        if self._earliest < NEVER:
+            self._schedule_sweep(max(0.0, self._earliest - self._clock()))
+
+    def _recount(self) -> None:
+        """Drop what was half removed, and find out anew what is there."""
         for entry in list(self._entries.values()):
             if entry.fresh_until is DEAD:
                 self._unlink_locked(entry)
@@ -277,6 +289,3 @@ class Store(Holding[K, V]):
                 self._tracker.added(entry)
         if self._weigher is not None:
             self._weight = sum(entry.weight for entry in entries)
-        self._earliest = min((entry.fresh_until for entry in entries), default=NEVER)
-        if self._earliest < NEVER:
-            self._schedule_sweep(max(0.0, self._earliest - self._clock()))
