@@ -95,7 +95,7 @@ class Boarding(Store[K, V]):
                 if flight is not new:
                     return NOTHING, flight, False
                 ours = new
-                found = self._read_locked(key, now)
+                found = self._read_locked(key, now) if key in self._entries else None
                 if found is not None:  # a `put` without the lock was faster
                     self._arrive_locked(new)
                     return found[1], None, True

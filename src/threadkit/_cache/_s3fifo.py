@@ -107,7 +107,10 @@ class S3FifoOrder:
             share = SMALL_RATIO * (self._small_weight + self._main_weight)
             is_due = self._small_weight >= share or spared
             from_small = self._small and (is_due or not self._main)
-            entry = (self._small if from_small else self._main).popleft()
+            try:
+                entry = (self._small if from_small else self._main).popleft()
+            except IndexError:
+                continue  # a re-entrant call was faster
             if entry.fresh_until == DEAD:
                 continue
             if entry.touched_at > entry.seen_at or entry is spare:

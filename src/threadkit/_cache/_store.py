@@ -55,7 +55,8 @@ class Store(Holding[K, V]):
             The live value that was kept, or NOTHING.
         """
         while True:
-            found = self._read_locked(key, now)
+            is_there = key in self._entries
+            found = self._read_locked(key, now) if is_there else None
             if found is not None and keep:
                 return found[1]
             if weight > self._maxsize:
@@ -66,7 +67,8 @@ class Store(Holding[K, V]):
             if found is not None:
                 done = self._overwrite_locked(found[0], value, limits, weight, now)
             else:
-                self._drop_stale_locked(key, now)
+                if is_there:
+                    self._drop_stale_locked(key, now)
                 self._make_room_locked(weight, now)
                 done = self._add_locked(self._new_entry(key, value, limits, weight, now), weight)
             if done:
