@@ -15,6 +15,7 @@ from fractions import Fraction
 import pytest
 
 from threadkit import RemovalCause, TTLCache
+from threadkit._cache._entry import Entry
 from threadkit.testing import FakeClock, SimRuntime
 
 POLICIES = pytest.mark.parametrize("policy", ["lru", "s3fifo"])
@@ -391,7 +392,7 @@ def test_the_work_of_one_put_is_bounded_when_everything_was_touched():
     for number, entry in enumerate(entries):
         entry.stamp = float(number)
     clock = FakeClock()
-    order = _lru.LruOrder(lambda: entries, clock)
+    order = _lru.LruOrder(dict(enumerate(entries)), clock)
     worst = 0
     victims = []
     for now in (1e6, 3e6):
@@ -408,6 +409,53 @@ def test_the_work_of_one_put_is_bounded_when_everything_was_touched():
     assert len(victims) > 200
     assert victims == list(range(len(victims)))  # the oldest, each time
     assert worst <= 4 * _lru.SLICE
+
+
+@pytest.mark.parametrize("fate", ["boundary", "many", "finalizer"])
+def test_the_order_is_exact_though_the_entries_are_copied_in_two_calls(fate):
+    """What leaves between the calls hides nobody, though the other half is copied backwards."""
+    from threadkit._cache import _lru
+
+    class Faulty(dict):
+        is_changed = fate == "finalizer"  # by a finalizer, while an iterator is made
+
+        def values(self):
+            if Faulty.is_changed:
+                Faulty.is_changed = False
+                return iter_of_changed()
+            return super().values()
+
+    def iter_of_changed():
+        changed = {1: 1}
+        for _ in changed:
+            changed[2] = 2
+            yield
+
+    size = 10 * _lru.SLICE
+    entries = Faulty()
+    ages = random.Random(3).sample(range(size), size)
+    for number, age in enumerate(ages):
+        entry = Entry()
+        entry.key, entry.touched_at, entry.fresh_until = number, float(age), math.inf
+        entries[number] = entry
+    order = _lru.LruOrder(entries, FakeClock(1e6))
+    assert order.victim() is None  # the first half is copied
+    middle = size // 2
+    for number in {
+        "boundary": [middle - 1],
+        "many": range(100, 100 + 2 * _lru.SLICE),
+        "finalizer": [],
+    }[fate]:
+        del entries[number]
+    left = sorted(ages[number] for number in entries)
+    found = []
+    while entries:
+        victim = order.victim()
+        if victim is not None and victim.key in entries:
+            found.append(victim.touched_at)
+            del entries[victim.key]
+            victim.fresh_until = -math.inf
+    assert found == left
 
 
 def test_a_surplus_is_small_and_nobody_sees_it():

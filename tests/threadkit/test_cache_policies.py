@@ -21,9 +21,9 @@ class Entries:
         self.turns = itertools.count(1)
         self.clock = lambda: float(next(self.turns))
         if order_class is LruOrder:
-            self.order, self.tracker = LruOrder(self.data.values, self.clock), None
+            self.order, self.tracker = LruOrder(self.data, self.clock), None
         else:
-            self.order = self.tracker = S3FifoOrder(self.data.values)
+            self.order = self.tracker = S3FifoOrder(self.data)
 
     def add(self, key):
         entry = FullEntry()

@@ -235,12 +235,12 @@ class Holding(Generic[K, V]):
         self._evict_order: LruOrder | S3FifoOrder
         self._tracker: S3FifoOrder | None  # told of every entry that comes or goes
         if self._policy == "lru":
-            lru = LruOrder(entries.values, self._clock)
+            lru = LruOrder(entries, self._clock)
             self._swap_from = NO_SWAP  # from this deadline on a new entry takes the oldest's place
             old, self._entries, self._tracker = self._entries, entries, None
             self._evict_order = self._lru = lru
         else:
-            tracker = S3FifoOrder(entries.values)
+            tracker = S3FifoOrder(entries)
             self._swap_from = NO_SWAP
             old, self._entries = self._entries, entries
             self._evict_order = self._tracker = tracker

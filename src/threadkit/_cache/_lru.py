@@ -6,20 +6,22 @@ was recorded is a lower bound of what the stamp is now, so an entry whose stamp 
 is older than everything behind it: the order stays exact for as long as it lasts, and entries
 that were touched since are stepped over. One pass serves up to n evictions.
 
-Sorting 100,000 entries in one piece stops every thread for 64 ms. So above `SLICE` entries the
-pass is cut up: entries are dealt by stamp into buckets of about a slice each, a slice a call, and
-a bucket is sorted when its turn comes. While a pass is being dealt `victim` has no answer yet and
-returns None; the cache then holds a surplus of at most one entry a call and asks again at the next
-write (see `SURPLUS_RATIO` there). Distribution before sorting is the idea of sample sort (Frazer
-and McKellar, 1970).
+Sorting 100,000 entries in one piece stops every thread for 64 ms. So above two slices the pass is
+cut up: the entries are copied in two calls, dealt by stamp into buckets of about a slice each, a
+slice a call, and a bucket is sorted when its turn comes. While a pass is being dealt `victim` has
+no answer yet and returns None; the cache then holds a surplus of at most one entry a call and asks
+again at the next write (see `SURPLUS_RATIO` there). Distribution before sorting is the idea of
+sample sort (Frazer and McKellar, 1970).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from operator import attrgetter
+from typing import Any
 
 from threadkit._cache._entry import DEAD, Entry
 
@@ -32,7 +34,7 @@ _touched_at = attrgetter("touched_at")
 
 
 class LruOrder:
-    """Names the least recently used entry of `entries()`, in slices of bounded work.
+    """Names the least recently used entry of `entries`, in slices of bounded work.
 
     Thread safety: called under the cache's lock, except that `put` may pop from `oldest` without
     it. So `as_of` is written before a new `oldest`, and read after it; a list that was replaced
@@ -43,23 +45,21 @@ class LruOrder:
         oldest: The oldest entries, the very oldest last.
 
     Args:
-        entries: Returns the live entries.
+        entries: The dict of the live entries.
         clock: The cache's clock; read once for a pass in slices.
     """
 
-    __slots__ = ("_buckets", "_clock", "_dealt", "_entries", "_limits", "_todo", "as_of", "oldest")
+    __slots__ = ("_buckets", "_clock", "_entries", "_half", "_limits", "_todo", "as_of", "oldest")
 
-    def __init__(
-        self, entries: Callable[[], Collection[Entry]], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, entries: dict[Any, Entry], clock: Callable[[], float]) -> None:
         self._entries = entries
         self._clock = clock
         self.as_of = DEAD
         self.oldest: list[Entry] = []
         self._buckets: list[list[Entry]] = []  # younger ones by age, the youngest bucket first
         self._limits: list[float] = []
-        self._todo: list[Entry] = []  # not dealt yet
-        self._dealt = 0
+        self._half: list[Entry] = []  # of the entries, while the other is to be copied
+        self._todo: list[list[Entry]] = []  # not dealt yet
 
     def victim(self, spare: Entry | None = None) -> Entry | None:
         """The entry to evict next, or None while the order is being found, or if none is left.
@@ -73,14 +73,28 @@ class LruOrder:
                     entry = oldest.pop()
                     if entry.touched_at <= as_of and entry.fresh_until != DEAD:
                         return entry
-            if self._todo:
-                self._deal() if self._buckets else self._plan_buckets()
-                return None
-            if not self._buckets:
-                if self._begin():
+            if self._buckets and not self._todo:
+                if not self._open_bucket():
                     return None
-            elif not self._open_bucket():
+            elif self._advance():
                 return None
+
+    def _advance(self) -> bool:
+        """Go one step on with finding the order. False if that was all, and found an entry."""
+        if self._todo:
+            self._deal() if self._buckets else self._plan_buckets()
+            return True
+        entries = self._entries
+        if not self._half and 0 < len(entries) <= 2 * SLICE:
+            return not self._sort_all(list(entries.values()))
+        # Making an iterator may run the collector, and a finalizer change the dict.
+        with suppress(RuntimeError):
+            if self._half:
+                self._copy_rest()
+            else:
+                self.as_of = self._clock()
+                self._half = list(islice(entries.values(), len(entries) // 2))
+        return True
 
     def _open_bucket(self) -> bool:
         """Sort the next bucket. False if all in it were touched meanwhile."""
@@ -89,39 +103,49 @@ class LruOrder:
         self.oldest = _oldest_last(bucket)
         return bool(bucket)
 
-    def _begin(self) -> bool:
-        """Start a pass over all entries. False if that was it, and found a live one."""
-        entries = list(self._entries())
-        if not 0 < len(entries) <= 2 * SLICE:
-            self.as_of = self._clock()
-            self._todo, self._dealt = entries, 0  # the next call goes on: copying was a slice
-            return True
+    def _sort_all(self, entries: list[Entry]) -> bool:
+        """The pass over a small cache. False if none is alive."""
         if all(entry.fresh_until == DEAD for entry in entries):
-            return True  # each is being removed further up the stack, or by a put without the lock
+            return False  # each is being removed further up the stack, or by a put without the lock
         oldest = _oldest_last(entries)
         self.as_of = oldest[0].touched_at  # whoever reads the clock from now on, reads more
         self.oldest = oldest
-        return False
+        return True
+
+    def _copy_rest(self) -> None:
+        """Copy what follows the first half, from the end backwards.
+
+        How much that is, is not known if entries left meanwhile. So a slice more is copied, and
+        must reach the last of the first half. An entry that is copied twice does no harm.
+        """
+        entries, half, self._half = self._entries, self._half, []
+        count = len(entries) - len(half) + SLICE
+        rest = list(islice(reversed(entries.values()), max(count, 0)))
+        if half[-1] in rest[-SLICE - 1 :]:
+            self._todo = [rest, half]
+        else:
+            self._todo = [list(entries.values())]
 
     def _plan_buckets(self) -> None:
         """Choose stamps that part the entries into buckets of about one slice."""
-        entries = self._todo
-        count = len(entries) // SLICE + 1
-        step = max(1, len(entries) // (count * _SAMPLES))
-        sample = sorted(entry.touched_at for entry in entries[::step])
+        total = sum(map(len, self._todo))
+        count = total // SLICE + 1
+        step = max(1, total // (count * _SAMPLES))
+        sample = sorted(entry.touched_at for part in self._todo for entry in part[::step])
         self._limits = sample[_SAMPLES - 1 :: _SAMPLES]
         self._buckets = [[] for _ in range(len(self._limits) + 1)]
 
     def _deal(self) -> None:
         """Put the next slice into its buckets."""
-        limits, buckets, as_of = self._limits, self._buckets, self.as_of
-        for entry in self._todo[self._dealt : self._dealt + SLICE]:
+        limits, buckets, as_of, part = self._limits, self._buckets, self.as_of, self._todo[-1]
+        for entry in part[-SLICE:]:
             stamp = entry.touched_at
             if stamp <= as_of:
                 buckets[bisect_left(limits, stamp)].append(entry)
-        self._dealt += SLICE
-        if self._dealt >= len(self._todo):
-            self._todo = []
+        del part[-SLICE:]  # freeing all at the end would take longer than a slice
+        if not part:
+            self._todo.pop()
+        if not self._todo:
             buckets.reverse()
 
 

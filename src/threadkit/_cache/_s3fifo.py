@@ -14,7 +14,7 @@ counter loses 2 points to LRU.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Hashable
 from contextlib import suppress
 from typing import Any
 
@@ -33,7 +33,7 @@ class S3FifoOrder:
     Thread safety: called under the cache's lock only.
 
     Args:
-        entries: Returns the live entries.
+        entries: The dict of the live entries.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class S3FifoOrder:
         "_small_weight",
     )
 
-    def __init__(self, entries: Callable[[], Collection[Entry]]) -> None:
+    def __init__(self, entries: dict[Any, Entry]) -> None:
         self._entries = entries
         self._small: deque[Entry] = deque()
         self._main: deque[Entry] = deque()
@@ -68,7 +68,7 @@ class S3FifoOrder:
     def added(self, entry: Entry) -> None:
         """Queue an entry that is in the cache now. Runs no code of keys."""
         (self._small if entry.probation else self._main).append(entry)
-        if len(self._small) + len(self._main) > 2 * len(self._entries()) + 64:
+        if len(self._small) + len(self._main) > 2 * len(self._entries) + 64:
             self._bury()
 
     def removed(self, entry: Entry) -> None:
@@ -99,7 +99,7 @@ class S3FifoOrder:
         The caller removes it.
         """
         if not self._small and not self._main:
-            self._main.extend(self._entries())  # re-entrant calls took what a queue promised
+            self._main.extend(self._entries.values())  # re-entrant calls took what a queue promised
         spared = False
         for _ in range(STEPS):
             if not self._small and not self._main:
@@ -137,7 +137,7 @@ class S3FifoOrder:
         ghosts = self._ghosts
         ghosts[key] = None
         with suppress(KeyError):  # a finalizer may empty it in between
-            while len(ghosts) > max(1, GHOST_RATIO * len(self._entries())):
+            while len(ghosts) > max(1, GHOST_RATIO * len(self._entries)):
                 ghosts.popitem(last=False)  # more than one after a `resize` or a `clear`
 
     def _bury(self) -> None:
