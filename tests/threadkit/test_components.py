@@ -14,6 +14,7 @@ from threadkit import (
     ComponentManager,
     ComponentState,
     DependencyCycle,
+    ErrorLog,
     Intensity,
     Probe,
     StartupError,
@@ -166,6 +167,23 @@ def test_run_ends_on_request_and_stops_everything():
     assert log == ["+a", "-a"]
 
 
+def test_run_says_in_one_line_who_did_not_stop_though_the_error_log_is_closed(caplog):
+    def scenario(sim):
+        errors = ErrorLog(runtime=sim)
+        manager = ComponentManager(errors=errors, runtime=sim)
+        manager.service("errors", lambda ctx: ctx.wait_stopping() and errors.close())
+        group = manager.group("inner")
+        group.service("stubborn", lambda ctx: sim.sleep(60))
+        manager.service("end", lambda ctx: manager.request_stop(), needs=["inner"])
+        assert manager.run(signals=(), grace=5) == 1
+
+    sim = SimRuntime()
+    sim.run(scenario, sim)
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.startswith("app ends with exit code 1: not stopped in time: ")
+    assert "inner/stubborn is abandoned" in line
+
+
 PROGRAM = """
     import sys, threading
     from threadkit import ComponentManager
@@ -183,9 +201,9 @@ PROGRAM = """
 """
 
 
-def start_program(hang="", source=PROGRAM):
+def start_program(hang="", source=PROGRAM, **pipes):
     source = textwrap.dedent(source).format(hang=hang)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **pipes}
     return subprocess.Popen([sys.executable, "-c", source], **pipes, text=True)
 
 
@@ -199,12 +217,14 @@ def test_a_signal_stops_a_real_process_in_order(number):
 
 
 def test_a_second_signal_leaves_at_once():
-    with start_program(hang="threading.Event().wait()") as program:
+    with start_program(hang="threading.Event().wait()", stderr=subprocess.PIPE) as program:
         assert program.stdout.readline() == "ready\n"
         os.kill(program.pid, signal.SIGTERM)
         assert program.stdout.readline() == "stopping\n"
         os.kill(program.pid, signal.SIGTERM)
         assert program.wait(30) == 1
+        why = "app ends with exit code 1: told twice to end, it did not wait: part is stopping\n"
+        assert program.stderr.readline() == why
 
 
 TOLD_ELSEWHERE = """

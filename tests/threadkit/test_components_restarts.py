@@ -231,7 +231,7 @@ class TestIntensity:
         assert states["a"] is ComponentState.FAILED
         assert over
 
-    def test_run_ends_with_exit_code_1(self):
+    def test_run_ends_with_exit_code_1_and_says_why(self, caplog):
         def scenario(sim):
             manager, parts, log = managed(sim, intensity=Intensity(0))
             manager.service("saboteur", lambda ctx: parts["a"].ctx.fail(OSError()), needs=["c"])
@@ -239,6 +239,8 @@ class TestIntensity:
             assert log[-1] == "-a"
 
         simulate(scenario)
+        told = caplog.records[-1].getMessage()
+        assert told.startswith("app ends with exit code 1: it gave up: a was restarted 0 times")
 
 
 class TestHealth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ from threadkit._components._parts import (
     maker_of,
 )
 from threadkit._components._registry import Registry
-from threadkit._components._reports import ManagerReport
+from threadkit._components._reports import ManagerReport, unfinished
 from threadkit._components._requests import Requests
 from threadkit._components._resources import Resources
 from threadkit._components._rules import (
@@ -48,6 +49,8 @@ from threadkit._monitor import Governor, ResourceMonitor, Watchdog
 from threadkit._pool import DynamicThreadPool
 from threadkit._queues import MessageQueue
 from threadkit._runtime import REAL, Runtime
+
+logger = logging.getLogger("threadkit.components")
 
 _LAST_RESORT = 5.0  # seconds beyond its budget after which a stop is not waited for; far above need
 _OWN_SHARE = 0.9  # of a group's time is for its parts; in the rest it asks those it waited for
@@ -521,7 +524,7 @@ class ComponentManager:
 
         Returns:
             The exit code: 0 after an orderly stop, 1 when something was abandoned or the manager
-            gave up.
+            gave up. One line on the logger `threadkit.components` says why it is 1.
 
         Raises:
             StartupError: Components failed to start; those already started were stopped again.
@@ -537,12 +540,25 @@ class ComponentManager:
             gave_up = self._supervisor.failure is not None
             if round_.failed and not (round_.was_stopped or gave_up):
                 self._raise_if_failed(round_)
-            orderly = self._supervisor.is_over and not gave_up
-            return 0 if orderly and not self.report().abandoned else 1
+            disorder = self._disorder()
+            if disorder:  # logged here, for the error log is closed by now, where it is a part
+                logger.error("%s ends with exit code 1: %s", self.name, disorder)
+            return 1 if disorder else 0
         finally:
             self._supervisor.on_over = None
             self.stop(0)
             self._requests.forget()
+
+    def _disorder(self) -> str:
+        """What was not in order about the end of a run, in words."""
+        supervisor, report = self._supervisor, self.report()
+        failure = supervisor.failure
+        reasons = [] if failure is None else [f"it gave up: {str(failure) or repr(failure)}"]
+        if not supervisor.is_over:
+            reasons.append(f"told twice to end, it did not wait: {unfinished(report)}")
+        elif report.abandoned:
+            reasons.append(f"not stopped in time: {unfinished(report)}")
+        return "; ".join(reasons)
 
     # -- as a component ---------------------------------------------------------------------
 

@@ -137,3 +137,13 @@ class ManagerReport:
         for part in self.components:
             for need in part.needs:
                 yield f"  {ids[part.name]} --> {ids[need]}"
+
+
+def unfinished(report: ManagerReport) -> str:
+    """Who has not stopped, and where it stands, for people."""
+    return ", ".join(
+        f"{path}{part.name} is {part.state.value}"
+        + (f" at {part.stuck_at}" if part.stuck_at else "")
+        for path, part in report._walk("")  # noqa: SLF001 - same room
+        if part.group is None and (part.state.is_up or part.state is ComponentState.ABANDONED)
+    )
