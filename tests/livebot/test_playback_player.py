@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import types
@@ -10,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from livebot.playback import AudioPlayer, NullSink, SinkError
+from livebot.playback import AudioPlayer, NullSink, SinkError, sinks
 from livebot.playback.programme import Programme, Sounding
 from threadkit.testing import SimRuntime, explore
 
@@ -417,6 +418,33 @@ def test_a_lost_device_is_replaced_and_comes_back(caplog):
         explore(scenario, 15)
 
 
+def test_a_fallback_file_on_a_full_disk_is_not_opened_over_and_over(caplog, tmp_path, monkeypatch):
+    written = []
+
+    def refuse(self, block):
+        written.append(self.name)
+        if len(written) > 10:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sinks.WavSink, "_write", refuse)
+
+    def scenario(sim):
+        written.clear()
+        tape = Tape(sim, 20)
+        player = AudioPlayer(tape, sample_rate=RATE, fallback=tmp_path / "out.wav", runtime=sim)
+        player.start()
+        player.play(0, Beep(1, seconds=1))
+        assert player.wait_idle(5)
+        assert player.statistics().sink == "nowhere"
+        assert player.statistics().losses == 1
+        sim.sleep(200)
+        assert player.statistics().sink == "tape"
+        player.stop()
+
+    with caplog.at_level(logging.CRITICAL, "livebot.playback"):
+        explore(scenario, 5)
+
+
 def test_a_device_that_comes_and_goes_holds_up_nothing(caplog):
     class Flapping(Tape):
         def open(self, fill, sample_rate, on_lost):
@@ -434,6 +462,21 @@ def test_a_device_that_comes_and_goes_holds_up_nothing(caplog):
 
     with caplog.at_level(logging.CRITICAL, "livebot.playback"):
         explore(scenario, 10)
+
+
+def test_a_number_that_is_refused_keeps_nobody_waiting():
+    def scenario(sim):
+        player, _, _ = playing(sim)
+        player.play(0, None)
+        late = sim.thread(player.play, args=(0, Beep(1)))
+        late.start()
+        began_at = sim.monotonic()
+        assert player.wait_idle(1000)
+        assert sim.monotonic() - began_at < 1000
+        late.join()
+        player.stop()
+
+    explore(scenario, 100)
 
 
 def test_a_pause_is_not_waited_for_when_all_is_to_be_heard():

@@ -161,6 +161,17 @@ def test_a_full_disk_is_a_lost_sink():
     assert "No space left" in lost[0]
 
 
+@pytest.mark.skipif(not FULL.exists(), reason="only where there is a full device")
+def test_a_file_that_takes_no_header_is_closed_again():
+    def open_files():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    sink, before = WavSink(FULL), open_files()
+    with pytest.raises(SinkError, match="No space left"):
+        sink.open(counting()[1], RATE, never)
+    assert open_files() == before
+
+
 PROGRAM = """
 import sys, time
 from livebot.playback import AudioPlayer

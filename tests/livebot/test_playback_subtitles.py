@@ -41,6 +41,12 @@ def test_a_disk_that_refuses_is_told_once(tmp_path, caplog):
     assert caplog.text.count("no subtitles: cannot write") == 1
 
 
+def test_half_a_character_is_shown_as_a_question_mark(tmp_path):
+    path = tmp_path / "subtitles.txt"
+    SubtitleFile(path).show("你\ud83d好")
+    assert path.read_text("utf-8") == "你?好"
+
+
 def test_a_player_shows_each_sentence_while_it_is_heard(tmp_path):
     path = tmp_path / "subtitles.txt"
 

@@ -130,7 +130,7 @@ class Output:
             self.losses += 1
             sink.close()
             self._note_how_long_it_played()
-            self._fall_back(f"{sink.name} went away: {why}")
+            self._fall_back(f"{sink.name} went away: {why}", lost=sink)
 
     def _note_how_long_it_played(self) -> None:
         # A device that opens and is lost at once, again and again, must not be heard in stutters.
@@ -213,8 +213,10 @@ class Output:
         )
         self._active = sink
 
-    def _fall_back(self, why: str) -> None:
+    def _fall_back(self, why: str, *, lost: Sink | None = None) -> None:
         for place in self._places:
+            if place is lost:
+                continue  # a full disk lets the file be opened again, and refuses the next block
             try:
                 self._open(place)
             except SinkError as error:

@@ -203,7 +203,8 @@ class AudioPlayer:
         self._make_thread = runtime.thread
         self._thread: Any = None
         self._generation = 0  # of the thread: one that outlived its stop ends when it comes back
-        # Guards the counts below. Notified when a sound has ended; `wait_idle` waits.
+        # Guards the counts below. Notified when a sound has ended, or was refused;
+        # `wait_idle` waits.
         self._counted = runtime.condition(runtime.lock())
         self._given = 0  # sounds taken in
         self._ended = 0  # of these, the ones reported to on_played
@@ -303,7 +304,9 @@ class AudioPlayer:
         with self._counted:
             self._failed += taken and sounding is None
             self._late += not taken
-            self._given -= not taken and sounding is not None
+            if not taken and sounding is not None:
+                self._given -= 1
+                self._counted.notify_all()
         if self._programme.gap is not None:
             self._news.put(("gap",))
         return taken

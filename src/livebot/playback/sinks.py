@@ -347,6 +347,7 @@ class NullSink:
         try:
             self._begin(sample_rate)
         except OSError as exc:
+            self._end()
             raise SinkError(f"cannot write {self.path}: {exc}", component="playback") from exc
         self._stopping.clear()
         self._thread = self._runtime.thread(

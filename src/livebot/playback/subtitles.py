@@ -15,7 +15,7 @@ class SubtitleFile:
 
     In OBS: a text source with "read from file". A reader sees a whole sentence or none, because
     the file is replaced, not rewritten. A disk that refuses is logged once and costs only the
-    subtitles.
+    subtitles. Half a character (a lone surrogate) is shown as a question mark.
 
     Thread safety: for one thread, the player's.
 
@@ -46,9 +46,9 @@ class SubtitleFile:
 
     def _replace(self, text: str) -> None:
         new = self._path.with_name(f"{self._path.name}.new")
-        new.write_text(text, encoding="utf-8")
+        new.write_text(text, encoding="utf-8", errors="replace")
         try:
             new.replace(self._path)
         except PermissionError:  # on Windows, while a reader has the file open
-            self._path.write_text(text, encoding="utf-8")
+            self._path.write_text(text, encoding="utf-8", errors="replace")
             new.unlink()
