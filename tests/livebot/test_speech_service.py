@@ -292,6 +292,12 @@ def test_a_batch_comes_back_in_order_with_each_failure_in_its_place():
     explore(scenario, 30)
 
 
+@pytest.mark.parametrize("texts", ["你好", ["一", None], [b"x"]])
+def test_a_batch_of_anything_but_strings_is_refused(texts):
+    with pytest.raises(TypeError, match="texts must be"):
+        SpeechService(engine=ScriptedEngine).synthesize_batch(texts, timeout=5)
+
+
 def test_what_a_batch_has_not_done_in_time_fails_in_its_place():
     def scenario(sim):
         faults = {"慢": lambda: sim.sleep(100)}
@@ -383,6 +389,21 @@ def test_when_no_engine_can_speak_a_text_the_last_one_says_why():
     assert caught.value.reason == "engine error"
     assert service.statistics().failed == {"engine error": 1}
     assert service.synthesize("二").pcm
+
+
+@pytest.mark.parametrize("reason", ["empty audio", "implausible length"])
+def test_viewers_cannot_take_an_engine_away_with_letters_that_no_voice_can_read(reason):
+    unreadable = "ㄅㄆㄇ"
+    first = ScriptedEngine(faults=dict.fromkeys((*unreadable, "一"), reason))
+    second = Second(faults=dict.fromkeys(unreadable, reason))
+    service = SpeechService(engine=lambda: first, fallbacks=[lambda: second], failures=3)
+    for text in unreadable:
+        with pytest.raises(SpeechError, match=reason):
+            service.synthesize(text)
+    assert service.statistics().engine == "scripted"
+    for _ in range(3):  # what the next one can speak is the engine's own fault
+        service.synthesize("一")
+    assert service.statistics().engine == "second"
 
 
 class Manager:

@@ -91,7 +91,8 @@ class SpeechService:
 
     Text is normalised, read by a voice of its language, checked, freed of silence at both ends, and
     cached. A text that the engine cannot speak is spoken by the next kind of engine; after
-    `failures` such texts in a row the first is given up, which is logged, until a restart.
+    `failures` such texts in a row the first is given up, which is logged, until a restart. A text
+    that came out silent or of an odd length counts only if the next kind could speak it.
 
     Thread safety: every method may be called from any thread.
 
@@ -190,9 +191,12 @@ class SpeechService:
             texts: What to say.
             timeout: Seconds for all of them; those not done by then fail with "timeout".
 
+        Raises:
+            TypeError: If one of `texts` is no string, or all of them together are one.
+
         Blocks: until all are done, or `timeout` is over.
         """
-        batch = Batch(tuple(texts), self._runtime)
+        batch = Batch(_strings(texts), self._runtime)
         deadline = None if timeout is None else self._monotonic() + timeout
         speak = functools.partial(self.synthesize, deadline=deadline)
         for number in range(self._workers):
@@ -285,16 +289,22 @@ class SpeechService:
             raise SpeechError("nothing to say", text=text)
         request = _Request(spoken, text, language_of(spoken), rate, deadline)
         first = self._using
+        doubtful: list[tuple[int, SpeechError]] = []  # the engine's fault if another speaks it
         for number in range(first, len(self._lenders)):
             try:
                 speech = self._cached_or_spoken(self._lenders[number], request)
             except SpeechError as error:
                 if error.reason not in _ENGINES_FAULT:
                     raise
-                self._blame(number, error)
+                if error.reason in _PERHAPS_THE_TEXTS_FAULT:
+                    doubtful.append((number, error))
+                else:
+                    self._blame(number, error)
                 if number + 1 == len(self._lenders):
                     raise
             else:
+                for unable, why in doubtful:
+                    self._blame(unable, why)
                 self._praise(number, first, spoken=not speech.cached)
                 return speech
         raise AssertionError("there is always an engine")
@@ -406,7 +416,21 @@ _ENGINES_FAULT: frozenset[Reason] = frozenset(
     }
 )
 
+# What comes of letters that no voice has a sound for, too. Viewers must not be able to take an
+# engine away by typing some.
+_PERHAPS_THE_TEXTS_FAULT: frozenset[Reason] = frozenset({"empty audio", "implausible length"})
+
 _RATE = struct.Struct(">I")
+
+
+def _strings(texts: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be several strings, not one: {texts[:20]!r}")
+    given = tuple(texts)
+    for text in given:
+        if not isinstance(text, str):
+            raise TypeError(f"texts must be strings, not {text!r}")
+    return given
 
 
 def _packed(speech: Speech) -> bytes:
