@@ -212,11 +212,16 @@ class LiveBot:
         if waiting:
             logger.warning("%s: takes effect with the next start", ", ".join(waiting))
 
-    def run(self, *, seconds: float | None = None, grace: float = 5.0) -> int:
+    def run(self, *, seconds: float | None = None, grace: float = 8.0) -> int:
         """Work until a signal, the end of the broadcast, or for `seconds`; then stop in order.
 
+        Args:
+            seconds: How long to work at most.
+            grace: Seconds that stopping may take; less than the 10 that `docker stop` waits.
+
         Returns:
-            The exit code: 0 after an orderly stop, 1 when the room refused us.
+            The exit code: 0 after an orderly stop, 1 when the room refused us, or a part failed
+            for good or did not stop in time: a log line says which.
         """
         if seconds is not None:
             self.manager.service("clock", lambda ctx: self._ring_after(ctx, seconds))

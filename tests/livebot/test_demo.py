@@ -96,8 +96,8 @@ def test_a_signal_in_the_middle_of_speech_leaves_no_process_behind(tmp_path, nam
         children = psutil.Process(program.pid).children(recursive=True)
         assert children, "the speech workers are processes of their own"
         os.kill(program.pid, number)
-        program.stderr.read()
-        assert program.wait(30) == (-number if name == "SIGKILL" else 0)
+        told = program.stderr.read()
+        assert program.wait(30) == (-number if name == "SIGKILL" else 0), told
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == []
     assert utterances(tmp_path / "out.wav") >= 1, "the file is valid however the demo ended"

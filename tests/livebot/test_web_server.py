@@ -6,11 +6,12 @@ import http.client
 import socket
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from livebot.web.server import WebServer
-from threadkit import ComponentManager, ComponentState
+from threadkit import ComponentManager, ComponentState, LifecycleError
 from web_server import EchoSite, ask, serving
 
 
@@ -45,6 +46,37 @@ def test_it_listens_before_it_starts_so_that_a_browser_may_come_early():
     with socket.create_connection(("127.0.0.1", int(url.rstrip("/").rsplit(":")[-1])), 10):
         pass
     server._close()
+
+
+@pytest.mark.parametrize("made_in_time", [True, False])
+def test_a_stop_does_not_wait_for_ever_for_a_site_that_is_being_made(made_in_time):
+    """As when somebody presses Ctrl-C while NiceGUI is imported on a busy machine."""
+    begun, go_on, left = threading.Event(), threading.Event(), threading.Event()
+    site = EchoSite()
+
+    def make():
+        begun.set()
+        assert go_on.wait(30)
+        left.set()
+        return site
+
+    manager = ComponentManager("web")
+    manager.add("server", WebServer(make), start_timeout=60)
+    with ThreadPoolExecutor(1) as other:
+        start = other.submit(manager.start)
+        assert begun.wait(30)
+        if made_in_time:
+            manager.subscribe(lambda event: event.after.value == "stopping" and go_on.set())
+        report = manager.stop(60 if made_in_time else 1)
+        assert isinstance(start.exception(30), LifecycleError), "it was stopped while it started"
+    assert left.is_set() == made_in_time
+    go_on.set()
+    [server] = report.components
+    assert server.state is ComponentState.STOPPED, report
+    for thread in threading.enumerate():
+        if thread.name == "livebot-web":
+            thread.join(30)
+    assert made_in_time or site.ended == 0, "what was left behind is not served"
 
 
 def test_ipv6_is_served_too():

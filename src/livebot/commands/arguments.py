@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from livebot.sources import EndpointCommand
 
 __all__ = [
+    "GRACE",
     "SETTINGS_FILE",
     "add_command",
     "add_config",
@@ -35,6 +36,7 @@ __all__ = [
     "tell",
 ]
 
+GRACE = 8.0  # seconds that the end of a command may take; `docker stop` waits for 10
 SETTINGS_FILE = Path("livebot.toml")
 
 _LAST_PORT = 65535

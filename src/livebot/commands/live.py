@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livebot.commands.arguments import (
+    GRACE,
     SETTINGS_FILE,
     add_command,
     add_config,
@@ -190,7 +191,7 @@ def _live(
     console = screen()
     bot.manager.add("table", Picture(lambda: table(bot.snapshot()), console))
     _serve(bot, web, arguments, console)
-    code = bot.run(seconds=arguments.seconds)
+    code = bot.run(seconds=arguments.seconds, grace=GRACE)
     snapshot = bot.snapshot()
     console.print(table(snapshot))
     tell(arguments.json, summary(snapshot, sent=sent()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from livebot.commands.arguments import (
+    GRACE,
     SETTINGS_FILE,
     add_command,
     add_config,
@@ -137,7 +138,7 @@ def _record(arguments: argparse.Namespace) -> int:
         manager.add("source", source)
         manager.add("picture", Picture(lambda: recorded(source.statistics()), console))
         _end_after(manager, arguments.seconds)
-        code = manager.run(grace=5)
+        code = manager.run(grace=GRACE)
     statistics = source.statistics()
     console.print(f"{recorder.count} events in {arguments.file}", highlight=False, markup=False)
     tell(
@@ -188,7 +189,7 @@ def _simulate(arguments: argparse.Namespace) -> int:
     manager.add("simulator", _Started(simulator.stop))
     manager.add("picture", Picture(lambda: simulated(simulator.statistics()), console))
     _end_after(manager, arguments.seconds)
-    code = manager.run(grace=5)
+    code = manager.run(grace=GRACE)
     tell(arguments.json, asdict(simulator.statistics()))
     return code
 

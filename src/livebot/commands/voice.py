@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from livebot.commands.arguments import (
+    GRACE,
     add_command,
     add_config,
     add_json,
@@ -86,7 +87,7 @@ def _say(arguments: argparse.Namespace) -> int:
     manager.add("speech", speech, needs=["speaker"])
     picture = Picture(lambda: spoken(player.statistics(), len(texts)), console)
     manager.add("picture", picture, needs=["player"])
-    code = manager.run(grace=5)
+    code = manager.run(grace=GRACE)
     tell(arguments.json, speaker.account(player.statistics()))
     return code or int(bool(speaker.failed))
 

@@ -96,11 +96,21 @@ class WebServer:
         self._run.start()
 
     def stop(self, ctx: Context, /) -> None:
-        """End every connection. Blocks: for about two seconds at most, unless a page hangs."""
+        """End every connection. Blocks: for about two seconds at most, unless a page hangs.
+
+        A site that is still being made is left behind when it takes more than half of the time
+        there is: nothing has been opened for it, and it will not be served.
+        """
         if ctx.final:
             self._close()
         if self._run is not None:
-            self._run.stop()
+            self._run.stop(self._patience(ctx))
+
+    def _patience(self, ctx: Context) -> float | None:
+        """Seconds for a site that is being made; None: a successor would make it once more."""
+        if not ctx.final or ctx.stop_by is None:
+            return None
+        return max(0.0, ctx.stop_by - self._runtime.monotonic()) / 2
 
     def _get_site(self) -> Site:
         if self._site is None:
@@ -124,24 +134,27 @@ class _Run:
         self._socket = listening
         self._ctx = ctx
         self._server: _Server | None = None
-        self._settled = runtime.event()  # it answers, or never will
+        self._settled = runtime.event()  # it answers, or never will, or nobody waits for that
         self._error: BaseException | None = None
         self._stopping = False
         self._thread = runtime.thread(self._serve, name="livebot-web", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
+        self._ctx.when_stopping(self._settled.set)
         self._settled.wait()
         if self._error is not None:
             raise RuntimeError(f"the web server did not start: {self._error}") from self._error
 
-    def stop(self) -> None:
+    def stop(self, patience: float | None) -> None:
         """The flag is set before the server is looked for; the thread does it the other way."""
         self._stopping = True
         server = self._server
-        if server is not None:
+        if server is None:
+            self._thread.join(patience)
+        else:
             server.should_exit = True
-        self._thread.join()
+            self._thread.join()
 
     def _serve(self) -> None:
         try:
