@@ -766,3 +766,36 @@ def test_a_finalizer_that_loads_at_every_line_of_a_wait_for_the_same_key():
     at = 1
     while at < 70 and one(at):  # as long as it waits, it runs no line: the other thread ends it
         at += 1
+
+
+def test_what_was_deleted_does_not_come_back_by_a_put_that_evicts_its_key():
+    """The put takes the key of its victim out of the dict, and with it what was put meanwhile."""
+
+    class Key:
+        def __init__(self, name):
+            self.name = name
+            self.to_do = []
+
+        def __hash__(self):
+            while self.to_do:
+                self.to_do.pop()()
+            return hash(self.name)
+
+        def __eq__(self, other):
+            return self.name == other.name
+
+    cache = TTLCache(2)
+    oldest, again = Key("b"), Key("b")
+    for key in (Key("a"), oldest, Key("c")):
+        cache[key] = "first"
+
+    def put_again():
+        cache[again] = "again"
+        again.to_do.append(lambda: cache.pop(Key("b"), None))
+
+    oldest.to_do.append(put_again)
+    cache[Key("d")] = "first"
+    assert not oldest.to_do  # it was evicted
+    assert Key("b") not in cache
+    numbers = cache.statistics()
+    assert numbers.evicted + numbers.deleted + numbers.entries == 5

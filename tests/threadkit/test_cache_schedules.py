@@ -426,6 +426,15 @@ def test_a_victim_that_is_removed_or_renewed_meanwhile_leaves_once():
     explore(scenario, 4 * SEEDS, preempt=CODE)
 
 
+def test_a_put_whose_entry_is_gone_already_says_nothing_of_the_next_to_expire():
+    def scenario(sim):
+        cache = TTLCache(3, 10, runtime=sim, sweep_interval=math.inf)
+        race(sim, lambda: cache.put("a", 1), lambda: cache.pop("a", None))
+        assert cache._earliest > 0
+
+    explore(scenario, SEEDS, preempt=CODE)
+
+
 def test_two_who_pop_an_item_each_get_one_as_long_as_there_are_any():
     def scenario(sim):
         cache = make(sim)

@@ -360,10 +360,6 @@ class Holding(Generic[K, V]):
         if found is not None and found is not entry:
             self._put_back_locked(found)
 
-    def _put_back(self, entry: Entry) -> None:
-        with self._held():
-            self._put_back_locked(entry)
-
     def _put_back_locked(self, entry: Entry) -> None:
         """Undo the removal of an entry that was not meant; if its key is taken, it is replaced."""
         if self._entries.setdefault(entry.key, entry) is not entry:

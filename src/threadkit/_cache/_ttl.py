@@ -285,8 +285,10 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
                     self._evicted = self._evicted.next
                     if popped is victim:
                         return  # and the value is freed
-                    if popped is not None:
-                        self._put_back(popped)
+                    if popped is not None and popped.kill() is not NOTHING:
+                        # Put while we took the key out. It goes too: put back, it might survive a
+                        # delete or a clear that came since.
+                        self._evicted = self._evicted.next
                     victim = None
         elif not self._flights and deadline >= self._earliest and len(entries) <= self._maxsize:
             return
@@ -311,7 +313,7 @@ class TTLCache(Loading[K, V], MutableMapping[K, V]):
         """
         with self._held():
             self._outdate_locked(entry.key)
-            if entry.fresh_until < self._earliest:
+            if DEAD < entry.fresh_until < self._earliest:  # it may be gone already
                 self._expect(entry.fresh_until, now)
             if victim is not None:
                 victim.fresh_until = until
