@@ -70,7 +70,7 @@ class Plan:
     Attributes:
         device: The sound device, None for the system's default.
         wav: A file to play into, instead of a device.
-        feed: Where the room is, None to leave it out.
+        feed: Where the room is, or what tells it; None to leave it out.
         kind: What is there: the room itself or a relay, as in the settings.
         model_url: Base address of an OpenAI-compatible endpoint, None to leave it out.
         model_key: Its key.
@@ -80,7 +80,7 @@ class Plan:
 
     device: int | str | None = None
     wav: Path | None = None
-    feed: Endpoint | None = None
+    feed: Endpoint | Callable[[], Endpoint] | None = None
     kind: str = "douyin"
     model_url: str | None = None
     model_key: str | None = None
@@ -110,9 +110,8 @@ def _devices() -> Finding:
     try:
         devices = output_devices(refresh=True)
     except SinkError as error:
-        return Finding(
-            "sound devices", works=False, facts=str(error), mend="see above, or --wav FILE"
-        )
+        mend = "install what is missing, or restart the sound server, or --wav FILE"
+        return Finding("sound devices", works=False, facts=str(error), mend=mend)
     if not devices:
         return Finding(
             "sound devices",
@@ -133,13 +132,9 @@ def _engine(name: str, make: Callable[[], Engine]) -> Iterator[Finding]:
         yield Finding(f"voices of {name}", bool(chinese), facts, mend)
         speech = SpeechService(engine=lambda: engine).synthesize(_SENTENCE)
         yield Finding(f"engine {name}", works=True, facts=f"{speech.seconds:.1f} s of speech")
-    except SpeechError as error:
-        yield Finding(
-            f"engine {name}",
-            works=False,
-            facts=str(error),
-            mend=_MEND_ENGINE.get(name, ""),
-        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other parts are still tried
+        facts = str(error) if isinstance(error, SpeechError) else repr(error)
+        yield Finding(f"engine {name}", works=False, facts=facts, mend=_MEND_ENGINE.get(name, ""))
     finally:
         engine.close()
 
@@ -148,12 +143,15 @@ def _sound(plan: Plan) -> Iterator[Finding]:
     """A tone and a sentence, heard on the device or found in the file."""
     sink: Sink = WavSink(plan.wav) if plan.wav else PortAudioSink(plan.device)
     heard: queue.SimpleQueue[float | None] = queue.SimpleQueue()
-    player = AudioPlayer(sink, on_played=lambda _, at: heard.put(at))
+    # Without a fallback: a check must not replace the file that a bot has spoken into.
+    player = AudioPlayer(sink, fallback=None, on_played=lambda _, at: heard.put(at))
     try:
         player.start()
         place = player.statistics().sink
-        if player.statistics().path is not None and plan.wav is None:
-            yield Finding("sound", works=False, facts=f"played into {place}", mend="see devices")
+        if place != sink.name:
+            mend = "choose another file, or make room on its disk" if plan.wav else "see devices"
+            facts = f"{sink.name} could not be opened: played into {place}"
+            yield Finding("sound", works=False, facts=facts, mend=mend)
             return
         yield _heard("test tone", place, heard, lambda: player.play(0, Tone()))
         speech = _spoken(plan.engines)
@@ -228,8 +226,13 @@ def _model_names(answer: Any) -> Sequence[str]:
         return []
 
 
-def _feed(endpoint: Endpoint, kind: str) -> Finding:
+def _feed(feed: Endpoint | Callable[[], Endpoint], kind: str) -> Finding:
     """Whether the room can be reached and an event comes."""
+    try:
+        endpoint = feed() if callable(feed) else feed
+    except (OSError, ValueError) as exc:
+        mend = "correct feed.url, or what feed.command runs"
+        return Finding("feed", works=False, facts=str(exc), mend=mend)
     news: queue.SimpleQueue[tuple[FeedState | None, str]] = queue.SimpleQueue()
     source = SOURCES[kind](
         lambda: endpoint,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
+import signal
 import socket
+import sys
 import threading
 import wave
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +18,8 @@ from websockets.sync.server import serve
 from livebot import check
 from livebot.check import Plan, checks
 from livebot.messages import Chat, User
-from livebot.playback import SinkError
-from livebot.sources import Endpoint, Simulator
+from livebot.playback import SinkError, sinks
+from livebot.sources import Endpoint, EndpointCommand, Simulator
 from livebot.speech import EspeakEngine
 
 
@@ -59,19 +61,60 @@ def test_a_device_is_heard(listener):
     listener.wait_for(lambda: np.abs(listener.heard()).max() > 1000)
 
 
-def test_a_machine_without_devices_says_what_to_do(monkeypatch):
+def test_a_machine_without_devices_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setattr(check, "output_devices", lambda refresh: [])
 
     def refuse(self, *args):
         raise SinkError("no device")
 
     monkeypatch.setattr(check.PortAudioSink, "open", refuse)
-    monkeypatch.chdir(os.environ.get("TMPDIR", "/tmp"))
+    monkeypatch.chdir(tmp_path)
+    spoken_before = tmp_path / "livebot-audio.wav"
+    spoken_before.write_bytes(b"an evening")
     found = findings(Plan(engines=ESPEAK))
     assert not found["sound devices"].works
     assert "speaks into a file" in found["sound devices"].mend
     assert not found["sound"].works
     assert "FAILS" in str(found["sound"])
+    assert spoken_before.read_bytes() == b"an evening"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only where there is a full device")
+def test_a_file_on_a_full_disk_does_not_work(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = findings(Plan(wav=Path("/dev/full"), engines=ESPEAK))
+    assert not found["sound"].works
+    assert "make room" in found["sound"].mend
+    assert "test tone" not in found
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_engine_that_fails_in_a_way_of_its_own_is_a_finding(tmp_path):
+    class Broken(EspeakEngine):
+        def voices(self):
+            raise OSError("cannot load the library")
+
+    found = findings(Plan(wav=tmp_path / "out.wav", engines={"broken": Broken, **ESPEAK}))
+    assert not found["engine broken"].works
+    assert "cannot load the library" in found["engine broken"].facts
+    assert found["spoken sentence"].works
+
+
+def test_an_address_that_cannot_be_told_is_a_finding():
+    found = check._feed(EndpointCommand([sys.executable, "-c", "raise SystemExit(3)"]), "douyin")
+    assert not found.works
+    assert "failed with code 3" in found.facts
+    assert "feed.command" in found.mend
+
+
+@pytest.mark.audio
+def test_a_sound_server_that_froze_is_a_finding(mortal_server, monkeypatch):
+    monkeypatch.setattr(sinks, "_OPEN_TIMEOUT", 0.5)
+    mortal_server.signal(signal.SIGSTOP)
+    found = findings(Plan(engines={}))
+    assert not found["sound devices"].works
+    assert "no answer in 0.5 s" in found["sound devices"].facts
+    assert not found["sound"].works
 
 
 def test_an_engine_that_does_not_work_says_why_and_another_speaks(faulty_engine, tmp_path):

@@ -288,6 +288,33 @@ def pulled(fake, frames, *, underflow=False, ahead=0.03):
     return np.frombuffer(buffer, np.int16).reshape(frames, channels)
 
 
+def test_a_driver_that_does_not_answer_takes_neither_the_caller_nor_stderr(
+    with_devices, monkeypatch
+):
+    fake, answered = with_devices(device("a")), threading.Event()
+
+    def initialize():  # as sounddevice does it
+        kept = os.dup(2)
+        with Path(os.devnull).open("wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        answered.wait(20)
+        os.dup2(kept, 2)
+        os.close(kept)
+
+    fake._initialize = initialize
+    monkeypatch.setattr(sinks, "_OPEN_TIMEOUT", 0.05)
+    before = os.fstat(2)
+    try:
+        with pytest.raises(SinkError, match="no answer"):
+            output_devices(refresh=True)
+        assert os.path.samestat(os.fstat(2), before)
+    finally:
+        answered.set()
+        for thread in threading.enumerate():
+            if thread.name == "livebot-portaudio":
+                thread.join(10)
+
+
 def test_a_device_is_asked_for_mono_at_our_rate_first(with_devices):
     fake = with_devices(device("usual"))
     sink = PortAudioSink()

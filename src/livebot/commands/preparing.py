@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,11 +96,11 @@ def _check(arguments: argparse.Namespace) -> int:
     check_writable(arguments.wav, arguments.json)
     settings = settings_of(arguments.config)
     feed, model = settings.feed, settings.model
-    endpoint = Endpoint(feed.url, feed.headers) if feed.url else None
+    address = functools.partial(Endpoint, feed.url, feed.headers) if feed.url else None
     plan = check.Plan(
         device=settings.voice.device,
         wav=arguments.wav,
-        feed=EndpointCommand(feed.command)() if feed.command else endpoint,
+        feed=EndpointCommand(feed.command) if feed.command else address,
         kind=feed.kind,
         model_url=model.base_url if model.model else None,
         model_key=model.api_key().get_secret_value(),

@@ -34,7 +34,7 @@ class Output:
 
     Args:
         sink: The one that is wanted.
-        fallback: Where to play while that is away.
+        fallback: Where to play while that is away; None means nowhere.
         fill: What the sinks pull from; only one of them does at any time.
         sample_rate: Samples a second.
         on_lost: Called with the sink and the reason when it goes away, from any thread; it must
@@ -45,7 +45,7 @@ class Output:
     def __init__(
         self,
         sink: Sink,
-        fallback: Sink,
+        fallback: Sink | None,
         *,
         fill: Fill,
         sample_rate: int,
@@ -53,7 +53,8 @@ class Output:
         runtime: Runtime,
     ) -> None:
         self._wanted = sink
-        self._places: tuple[Sink, ...] = (fallback, NullSink(runtime=runtime))
+        nowhere = NullSink(runtime=runtime)
+        self._places: tuple[Sink, ...] = (nowhere,) if fallback is None else (fallback, nowhere)
         self._fill = fill
         self._sample_rate = sample_rate
         self._on_lost = on_lost

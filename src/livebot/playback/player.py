@@ -144,7 +144,7 @@ class AudioPlayer:
         sink: Where to play; None means the sound `device`, or `wav` when that is given.
         device: Number or part of the name of the sound device; None means the system's default.
         wav: A file to play into, in real time, instead of a device.
-        fallback: The file to play into while there is no device.
+        fallback: The file to play into while there is no device; None means silence then.
         sample_rate: Samples a second; other sounds are converted when they arrive.
         first_seq: The first sequence number.
         rest: Seconds of silence between two sounds.
@@ -165,7 +165,7 @@ class AudioPlayer:
         *,
         device: int | str | None = None,
         wav: str | Path | None = None,
-        fallback: str | Path = "livebot-audio.wav",
+        fallback: str | Path | None = "livebot-audio.wav",
         sample_rate: int = 22050,
         first_seq: int = 0,
         rest: float = 0.0,
@@ -194,7 +194,7 @@ class AudioPlayer:
         self._news = runtime.simple_queue()  # what the thread acts upon, from any thread
         self._output = Output(
             sink,
-            WavSink(fallback, runtime=runtime),
+            None if fallback is None else WavSink(fallback, runtime=runtime),
             fill=self._programme.fill,
             sample_rate=sample_rate,
             on_lost=lambda lost, why: self._news.put(("lost", lost, why)),

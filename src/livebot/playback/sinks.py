@@ -6,8 +6,10 @@ import atexit
 import contextlib
 import importlib
 import logging
+import os
 import struct
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -102,7 +104,18 @@ def output_devices(*, refresh: bool = False) -> list[str]:
     Args:
         refresh: Look again, instead of at the list made when PortAudio was initialised. Closes
             every PortAudio stream of this process.
+
+    Blocks: at most 5 s, while the sound system does not answer.
+
+    Raises:
+        SinkError: PortAudio is not installed, or fails, or does not answer.
     """
+    found: list[str] = []
+    _Patience(REAL).call(lambda: found.extend(_playing(refresh=refresh)), _OPEN_TIMEOUT)
+    return found
+
+
+def _playing(*, refresh: bool) -> list[str]:
     sd = _sounddevice()
     if refresh:
         _look_again(sd)
@@ -116,6 +129,64 @@ def _look_again(sd: Any) -> None:
     # renew it.
     sd._terminate()  # noqa: SLF001
     sd._initialize()  # noqa: SLF001
+
+
+class _Patience:
+    """Has calls made on a thread that can be left behind: a frozen sound server never returns."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._thread = runtime.thread
+        self._stuck: Any = None  # the thread of a call that did not return in time
+
+    def call(self, step: Callable[[], None], timeout: float) -> None:
+        """Do `step`, or raise SinkError after `timeout` seconds."""
+        if self._stuck is not None and self._stuck.is_alive():
+            raise SinkError("the sound system does not answer", component="playback")
+        failures: list[Exception] = []
+
+        def run() -> None:
+            try:
+                step()
+            except Exception as exc:  # noqa: BLE001 - raised again below
+                failures.append(exc)
+
+        thread = self._thread(run, name="livebot-portaudio", daemon=True)
+        with _stderr_kept() as give_back:
+            thread.start()
+            thread.join(timeout)
+            if thread.is_alive():
+                self._stuck = thread
+                give_back()
+                _wait_for_no_driver_at_exit()
+                raise SinkError(f"no answer in {timeout:g} s", component="playback")
+        if failures:
+            raise failures[0]
+
+
+@contextlib.contextmanager
+def _stderr_kept() -> Generator[Callable[[], object]]:
+    """What gives this process its stderr back.
+
+    sounddevice points it at nothing while PortAudio looks for devices; when that does not return,
+    nobody would read why there is no sound.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # it was closed before
+        yield lambda: None
+        return
+    try:
+        yield lambda: os.dup2(kept, 2)
+    finally:
+        os.close(kept)
+
+
+def _wait_for_no_driver_at_exit() -> None:
+    """Else the interpreter's end would wait for a driver that does not answer."""
+    # Not imported, for that may be what does not return.
+    handler = getattr(sys.modules.get("sounddevice"), "_exit_handler", None)
+    if handler is not None:
+        atexit.unregister(handler)
 
 
 _LATENCY_LIMIT = 0.24  # seconds; more would be felt in every answer and interrupt
@@ -147,8 +218,7 @@ class PortAudioSink:
         self._least = latency
         self.latency = latency
         self._monotonic = runtime.monotonic
-        self._thread = runtime.thread
-        self._stuck: Any = None  # the thread of a call that did not return in time
+        self._patience = _Patience(runtime)
         self._stream: Any = None
         self._opened_before = False
         self._closing = False
@@ -169,36 +239,13 @@ class PortAudioSink:
         return True
 
     def open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
-        self._patiently(lambda: self._open(fill, sample_rate, on_lost), _OPEN_TIMEOUT)
+        self._patience.call(lambda: self._open(fill, sample_rate, on_lost), _OPEN_TIMEOUT)
 
     def close(self) -> None:
         try:
-            self._patiently(self._finish, _CLOSE_TIMEOUT)
+            self._patience.call(self._finish, _CLOSE_TIMEOUT)
         except SinkError as error:
             logger.warning("%s was left open: %s", self.name, error)
-            # Else the interpreter's end would wait for the same driver.
-            atexit.unregister(getattr(_sounddevice(), "_exit_handler", _sounddevice))
-
-    def _patiently(self, step: Callable[[], None], timeout: float) -> None:
-        """Do `step` on a thread that can be left behind: a frozen sound server never returns."""
-        if self._stuck is not None and self._stuck.is_alive():
-            raise SinkError("the sound system does not answer", component="playback")
-        failures: list[Exception] = []
-
-        def run() -> None:
-            try:
-                step()
-            except Exception as exc:  # noqa: BLE001 - raised again below
-                failures.append(exc)
-
-        thread = self._thread(run, name="livebot-portaudio", daemon=True)
-        thread.start()
-        thread.join(timeout)
-        if thread.is_alive():
-            self._stuck = thread
-            raise SinkError(f"no answer in {timeout:g} s", component="playback")
-        if failures:
-            raise failures[0]
 
     def _open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         sd = _sounddevice()
