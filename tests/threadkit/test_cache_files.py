@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from threadkit import FileTier, StorageFailed, TieredCache, TTLCache
-from threadkit._cache import _files
+from threadkit._cache import _files, _folder_lock
 
 WAIT = 30
 
@@ -86,6 +86,53 @@ def test_nothing_is_ever_unpickled(tmp_path, monkeypatch):
     tier = FileTier(tmp_path, max_bytes=10_000)
     tier.put("a", b"\x80\x04cos\nsystem\n")
     assert tier.get("a") == b"\x80\x04cos\nsystem\n"
+
+
+def test_a_finalizer_that_writes_while_its_thread_takes_or_leaves_the_lock_does_not_wait_for_itself(
+    tmp_path, monkeypatch
+):
+    """The lock file is opened anew for each turn, so a thread would wait for its own lock."""
+    tier = FileTier(tmp_path, max_bytes=10_000)
+    turns, refused = [], []
+
+    def then_write(function):
+        def wrapper(descriptor):
+            assert not turns or function is real_unlock, "waits for itself"
+            turns.append(descriptor)
+            function(descriptor)
+            try:  # as a finalizer would that runs here
+                tier.put("b", b"2")
+            except StorageFailed as exc:
+                refused.append(exc)
+
+        return wrapper
+
+    real_lock, real_unlock = _folder_lock._lock, _folder_lock._unlock
+    monkeypatch.setattr(_folder_lock, "_lock", then_write(real_lock))
+    monkeypatch.setattr(_folder_lock, "_unlock", then_write(real_unlock))
+    assert tier.put("a", b"1")
+    monkeypatch.undo()
+    assert len(refused) == 2
+    assert (tier.get("a"), tier.get("b")) == (b"1", None)
+    assert tier.put("b", b"2")
+
+
+def test_the_budget_is_right_after_a_finalizer_wrote_in_the_middle_of_a_write(
+    tmp_path, monkeypatch
+):
+    tier = FileTier(tmp_path, max_bytes=10_000)
+    real, written = _files._replace_file, []
+
+    def replace(path, target):
+        real(path, target)
+        if not written:
+            written.append(target)
+            tier.put("a", b"longer" * 100)  # as a finalizer would that runs here
+
+    monkeypatch.setattr(_files, "_replace_file", replace)
+    tier.put("a", b"short")
+    assert tier.get("a") == b"longer" * 100
+    assert tier.statistics().bytes == size_of(tmp_path)
 
 
 # -- the budget -----------------------------------------------------------------------------

@@ -133,6 +133,7 @@ class FileTier:
         # order, never across user code. Re-entrant for finalizers run inside.
         self._lock = runtime.rlock()
         self._held: Turn | None = None
+        self._is_turning = False  # also while the folder's lock is just taken or left
         self._changes = -1  # nothing is known yet
         self._sizes: dict[str, int] = {}
         self._bytes = 0
@@ -246,24 +247,32 @@ class FileTier:
         """The folder's lock, with our picture of the folder up to date.
 
         Raises:
-            StorageFailed: The folder cannot be used.
+            StorageFailed: The folder cannot be used; or a finalizer wants a turn while its thread
+                is just taking or leaving the lock, and would wait for itself.
         """
         with self._lock:
             if self._held is not None:  # a finalizer runs inside our own turn
+                self._held.is_shared = True
                 yield self._held
                 return
+            if self._is_turning:
+                raise self._failed(OSError(errno.EDEADLK, "this thread is just taking its lock"))
+            self._is_turning = True
             try:
                 with folder_lock(self._directory / LOCK) as turn:
                     self._held = turn
-                    if turn.changes != self._changes:
-                        self._look_locked(turn)
-                    yield turn
-                    self._changes = turn.changes
+                    try:
+                        if turn.changes != self._changes:
+                            self._look_locked(turn)
+                        yield turn
+                        self._changes = -1 if turn.is_shared else turn.changes
+                    finally:
+                        self._held = None
             except OSError as exc:
                 self._changes = -1
                 raise exc if isinstance(exc, StorageFailed) else self._failed(exc) from exc
             finally:
-                self._held = None
+                self._is_turning = False
 
     def _look_locked(self, turn: Turn) -> None:
         """See what is in the folder, and clean up after writers that were killed."""
@@ -302,7 +311,7 @@ class FileTier:
             return False
         turn.will_change()
         _remove_file(self._at(name))
-        self._bytes -= self._sizes.pop(name)
+        self._bytes -= self._sizes.pop(name, 0)
         return True
 
     def _trim_locked(self, room: int, turn: Turn) -> None:
@@ -343,6 +352,7 @@ class FileTier:
         if self._held is not None:
             os.close(self._held.descriptor)
             self._held = None
+        self._is_turning = False
         self._lock, self._counting = self._runtime.rlock(), self._runtime.rlock()
         self._changes = -1
 

@@ -44,10 +44,13 @@ class Turn:
     Attributes:
         changes: How often any process changed the folder, from a random beginning, so that a
             lock file somebody deleted does not come back with a number that was seen before.
+        is_shared: Whether a finalizer made changes in the middle of the holder's: then the holder
+            no longer knows what is in the folder.
     """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
+        self.is_shared = False
         os.lseek(descriptor, 1, os.SEEK_SET)
         counter = os.read(descriptor, _COUNTER.size)
         if len(counter) == _COUNTER.size:
