@@ -288,6 +288,35 @@ def pulled(fake, frames, *, underflow=False, ahead=0.03):
     return np.frombuffer(buffer, np.int16).reshape(frames, channels)
 
 
+def test_portaudio_that_could_not_be_begun_again_is_tried_until_it_can(with_devices):
+    fake = with_devices(device("a"))
+    begun, broken = [True], [True]
+
+    def terminate():
+        if not begun.pop():
+            begun.append(False)
+            raise fake.PortAudioError("PortAudio not initialized")
+        begun.append(False)
+
+    def initialize():
+        if broken[0]:
+            raise fake.PortAudioError("Unanticipated host error")
+        begun[0] = True
+
+    fake._terminate, fake._initialize = terminate, initialize
+    sink = PortAudioSink()
+    sink.open(counting()[1], 22050, never)
+    for _ in range(2):
+        with pytest.raises(SinkError, match="Unanticipated host error"):
+            sink.open(counting()[1], 22050, never)
+        with pytest.raises(SinkError, match="Unanticipated host error"):
+            output_devices(refresh=True)
+    broken[0] = False
+    sink.open(counting()[1], 22050, never)
+    sink.close()
+    assert output_devices(refresh=True) == ["a"]
+
+
 def test_a_driver_that_does_not_answer_takes_neither_the_caller_nor_stderr(
     with_devices, monkeypatch
 ):

@@ -117,6 +117,13 @@ def output_devices(*, refresh: bool = False) -> list[str]:
 
 def _playing(*, refresh: bool) -> list[str]:
     sd = _sounddevice()
+    try:
+        return _named(sd, refresh=refresh)
+    except sd.PortAudioError as exc:
+        raise SinkError(f"PortAudio fails: {exc}", component="playback") from exc
+
+
+def _named(sd: Any, *, refresh: bool) -> list[str]:
     if refresh:
         _look_again(sd)
     default = sd.default.device[1]
@@ -127,7 +134,8 @@ def _playing(*, refresh: bool) -> list[str]:
 def _look_again(sd: Any) -> None:
     # PortAudio freezes the list of devices when it is initialised; there is no public way to
     # renew it.
-    sd._terminate()  # noqa: SLF001
+    with contextlib.suppress(sd.PortAudioError):  # it was ended, but could not be begun again
+        sd._terminate()  # noqa: SLF001
     sd._initialize()  # noqa: SLF001
 
 
@@ -250,12 +258,12 @@ class PortAudioSink:
     def _open(self, fill: Fill, sample_rate: int, on_lost: Callable[[str], None]) -> None:
         sd = _sounddevice()
         self._abandon()  # what an earlier call left behind when it did not return in time
-        if self._opened_before:
-            _look_again(sd)
-        self._opened_before = True
         self._closing = False
         self._ended.clear()
         try:
+            if self._opened_before:
+                _look_again(sd)
+            self._opened_before = True
             facts = sd.query_devices(self._device, "output")
             channels, rate = _accepted(sd, self._device, facts, sample_rate)
             adapted = fill if rate == sample_rate else _Resampled(fill, sample_rate, rate)
