@@ -244,16 +244,19 @@ def test_a_room_that_cannot_be_reached_costs_one_line_an_attempt(tmp_path, caplo
     with socket.socket() as taken:  # bound, not listening: connections to it are refused
         taken.bind(("127.0.0.1", 0))
         url = f"ws://127.0.0.1:{taken.getsockname()[1]}/"
-        bot = LiveBot(url, settings=Settings(), wav=tmp_path / "out.wav")
+        attempts = []
 
-        def stop(_record):
-            bot.manager.request_stop()
-            return True
+        def where():
+            attempts.append(url)
+            if len(attempts) == 2:  # fails once the connection is to end, which is no news
+                bot.manager.request_stop()
+                assert bot._source._connection._stopping.wait(30)
+            return Endpoint(url)
 
-        caplog.handler.addFilter(stop)
+        bot = LiveBot(where, settings=Settings(), wav=tmp_path / "out.wav")
         with caplog.at_level(logging.WARNING):
-            assert bot.run(seconds=30) == 0
-        caplog.handler.removeFilter(stop)
+            assert bot.run(seconds=60) == 0
+    assert len(attempts) == 2
     lines = [record.getMessage() for record in caplog.records]
     assert len(lines) == 1, lines
     assert "127.0.0.1" in lines[0]
