@@ -29,8 +29,10 @@ new MutationObserver((changes) => {
 
 @pytest.fixture
 def rig(tmp_path):
-    """A bot whose dashboard is at `rig.url`."""
-    rig = Rig(tmp_path)
+    """A bot whose dashboard is at `rig.url`. Its file lies deep, for the page shows the path."""
+    folder = tmp_path / ("W" * 60)
+    folder.mkdir()
+    rig = Rig(folder)
     rig.url = serve(rig.bot, WebSettings(port=0))
     with rig.running():
         yield rig
