@@ -967,3 +967,34 @@ def test_a_listener_that_exits_while_a_load_begins_keeps_nobody_waiting(use):
     with pytest.raises(SystemExit):
         calls[use]()
     assert in_threads(lambda: cache.load("old", str.upper))() == ["OLD"]
+
+
+@pytest.mark.parametrize("way", ["load", "load_many", "aload"])
+def test_a_clock_that_fails_leaves_no_key_loading_for_ever(way):
+    readings, failing = [], []
+
+    def clock():
+        readings.append(1)
+        if len(readings) in failing:
+            raise OSError("no clock")
+        return float(len(readings))
+
+    def load():
+        if way == "load":
+            return cache.load("a", lambda _key: "value")
+        if way == "load_many":
+            return cache.load_many(["a"], lambda keys: dict.fromkeys(keys, "value"))["a"]
+        return asyncio.run(cache.aload("a", lambda _key: "value"))
+
+    failures = 0
+    for failing_at in range(1, 6):
+        cache = TTLCache(3, clock=clock)
+        failing[:] = [len(readings) + failing_at]
+        try:
+            load()
+        except OSError:
+            failures += 1
+        failing.clear()
+        assert not cache._flights
+        assert load() == "value"
+    assert failures >= 2

@@ -173,12 +173,15 @@ class Boarding(Store[K, V]):
         finally:
             self._leave()
 
-    def _land_failed(self, flight: Flight, failure: Failure, started: float) -> None:
-        """Serve what is there if that is allowed, else hand the error to all who wait."""
+    def _land_failed(self, flight: Flight, failure: Failure, started: float | None) -> None:
+        """Serve what is there if that is allowed, else hand the error to all who wait.
+
+        `started` is None if it was the clock that failed, before the loader was called.
+        """
         with self._held():
             now = self._clock()
             self._load_failures += 1
-            self._load_time += now - started
+            self._load_time += 0.0 if started is None else now - started
             flight.failure = failure
             try:
                 self._fall_back_locked(flight, now, is_wanted=self._arrive_locked(flight))

@@ -223,8 +223,9 @@ class Loading(Boarding[K, V]):
         bulk_loader: Callable[[list[K]], Mapping[K, V]],
         result: dict[K, V],
     ) -> None:
-        started = self._clock()
+        started = None
         try:
+            started = self._clock()
             with inside(*flights):
                 loaded = a_mapping(bulk_loader([flight.key for flight in flights]))
             for flight in flights:
@@ -247,10 +248,11 @@ class Loading(Boarding[K, V]):
     # -- flying: the loader, outside the lock ----------------------------------------------
 
     def _fly(self, flight: Flight, loader: Callable[[K], V]) -> V:
-        started = self._clock()
-        around = flights_inside.get()
-        flights_inside.set((*around, flight))
+        started = None
         try:
+            started = self._clock()
+            around = flights_inside.get()
+            flights_inside.set((*around, flight))
             try:
                 value = loader(flight.key)
             finally:
@@ -265,8 +267,9 @@ class Loading(Boarding[K, V]):
         return cast("V", flight.value if flight.failure is None else flight.outcome())
 
     async def _afly(self, flight: Flight, loader: Callable[[K], Any]) -> V:
-        started = self._clock()
+        started = None
         try:
+            started = self._clock()
             with inside(flight):
                 value = loader(flight.key)
                 if inspect.isawaitable(value):
