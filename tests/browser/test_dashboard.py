@@ -309,7 +309,7 @@ def test_the_test_tone_reaches_the_output(rig, dashboard, monkeypatch):
 
 def _until(page, predicate):
     """Let the page go on until the bot has done what was asked; a press answers with nothing."""
-    for _ in range(200):
+    for _ in range(400):
         if predicate():
             return
         page.wait_for_timeout(50)
