@@ -341,7 +341,7 @@ def test_a_listener_that_puts_for_each_removal_does_not_hang_the_caller():
         stop.append(1)
         cache.clear()
         deadline = threading.Event()
-        while cache._removed and not deadline.wait(0.01):
+        while (cache._removed or cache._announcer._telling) and not deadline.wait(0.01):
             pass
         numbers = cache.statistics()
         assert len(heard) == numbers.evicted + numbers.cleared
