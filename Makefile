@@ -9,7 +9,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOUND := libportaudio2
 SOUND_TESTS := $(SOUND) pulseaudio pulseaudio-utils libasound2-plugins
-BROWSER_TESTS := chromium
+# The driver of the browser is a program that comes with playwright and is linked to libatomic.
+BROWSER_TESTS := chromium libatomic1
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
