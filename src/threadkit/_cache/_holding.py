@@ -386,8 +386,7 @@ class Holding(Generic[K, V]):
             value = entry.kill()
             if value is NOTHING:
                 continue
-            if self._weigher is not None:
-                self._weight -= entry.weight
+            self._discount_locked(entry, None)  # the order that tracked it is gone
             self._counts[cause] += 1
             told.append((entry.key, value, cause))
         self._removed.extend(reversed(told))
