@@ -70,7 +70,7 @@ class Plan:
     Attributes:
         device: The sound device, None for the system's default.
         wav: A file to play into, instead of a device.
-        feed: Where the room is, or what tells it; None to leave it out.
+        feed: What tells where the room is, None to leave it out.
         kind: What is there: the room itself or a relay, as in the settings.
         model_url: Base address of an OpenAI-compatible endpoint, None to leave it out.
         model_key: Its key.
@@ -80,7 +80,7 @@ class Plan:
 
     device: int | str | None = None
     wav: Path | None = None
-    feed: Endpoint | Callable[[], Endpoint] | None = None
+    feed: Callable[[], Endpoint] | None = None
     kind: str = "douyin"
     model_url: str | None = None
     model_key: str | None = None
@@ -226,10 +226,10 @@ def _model_names(answer: Any) -> Sequence[str]:
         return []
 
 
-def _feed(feed: Endpoint | Callable[[], Endpoint], kind: str) -> Finding:
+def _feed(feed: Callable[[], Endpoint], kind: str) -> Finding:
     """Whether the room can be reached and an event comes."""
     try:
-        endpoint = feed() if callable(feed) else feed
+        endpoint = feed()
     except (OSError, ValueError) as exc:
         mend = "correct feed.url, or what feed.command runs"
         return Finding("feed", works=False, facts=str(exc), mend=mend)

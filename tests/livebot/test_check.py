@@ -208,7 +208,7 @@ def test_a_relay_is_asked_in_its_own_language():
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         url = f"ws://127.0.0.1:{server.socket.getsockname()[1]}/"
-        found = check._feed(Endpoint(url), "douyin_live")
+        found = check._feed(lambda: Endpoint(url), "douyin_live")
         server.shutdown()
         thread.join()
     assert found.works, found
@@ -220,7 +220,7 @@ def test_a_room_that_sends_events():
     simulator = Simulator([(0.05, event)])
     simulator.start()
     try:
-        found = check._feed(Endpoint(simulator.url), "douyin")
+        found = check._feed(lambda: Endpoint(simulator.url), "douyin")
     finally:
         simulator.stop()
     assert found.works, found
@@ -228,7 +228,7 @@ def test_a_room_that_sends_events():
 
 
 def test_a_room_that_cannot_be_reached():
-    found = check._feed(Endpoint("ws://127.0.0.1:1/?token=secret"), "douyin")
+    found = check._feed(lambda: Endpoint("ws://127.0.0.1:1/?token=secret"), "douyin")
     assert not found.works
     assert "secret" not in str(found)
     assert "fresh address" in found.mend

@@ -132,7 +132,7 @@ def _record(arguments: argparse.Namespace) -> int:
         recorder.record(event)
 
     address = address_of(feed, arguments.config, or_else=", or --url")
-    headers = feed.headers if address == feed.url else None  # a command tells its own
+    headers = None if feed.command else feed.headers  # a command tells its own
     source = SOURCES[feed.kind](address, headers=headers, emit=record, on_state=changed)
     with Recorder(arguments.file) as recorder:
         manager.add("source", source)
