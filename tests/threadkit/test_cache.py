@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import math
@@ -820,9 +821,21 @@ def test_statistics_tell_what_happened(clock):
         numbers.hits = 5
 
 
-def test_hits_are_counted_exactly_by_threads_under_a_gil():
-    import sys
+def _interleaved(works, *, patience):
+    """Run each on a thread of its own, with threads switched as often as the interpreter can."""
+    threads = [threading.Thread(target=work) for work in works]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(patience)
+    finally:
+        sys.setswitchinterval(interval)
 
+
+def test_hits_are_counted_exactly_by_threads_under_a_gil():
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         pytest.skip("without a GIL the count is documented to be approximate")
     cache = TTLCache(100, 60)
@@ -832,16 +845,7 @@ def test_hits_are_counted_exactly_by_threads_under_a_gil():
         for _ in range(20_000):
             cache.get("a")
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    finally:
-        sys.setswitchinterval(interval)
+    _interleaved([read] * 4, patience=30)
     assert cache.statistics().hits == 80_000
 
 
@@ -865,16 +869,7 @@ def test_four_threads_without_a_lock_of_their_own_see_no_error(policy):
         except BaseException as exc:
             errors.append(exc)
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-    finally:
-        sys.setswitchinterval(interval)
+    _interleaved([functools.partial(work, seed) for seed in range(4)], patience=60)
     assert not errors
     assert len(cache) <= 50
 

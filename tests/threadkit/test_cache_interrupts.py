@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dis
 import functools
+import importlib
 import math
 import random
 import sys
@@ -19,34 +20,21 @@ from collections import Counter
 import pytest
 
 from threadkit import LoadCycle, TTLCache
-from threadkit._cache import (
-    _announcer,
-    _boarding,
-    _entry,
-    _flights,
-    _holding,
-    _loading,
-    _lru,
-    _s3fifo,
-    _store,
-    _ttl,
-    _views,
-)
 
 PARTS = (
-    _announcer,
-    _boarding,
-    _entry,
-    _flights,
-    _holding,
-    _loading,
-    _lru,
-    _s3fifo,
-    _store,
-    _ttl,
-    _views,
+    "_announcer",
+    "_boarding",
+    "_entry",
+    "_flights",
+    "_holding",
+    "_loading",
+    "_lru",
+    "_s3fifo",
+    "_store",
+    "_ttl",
+    "_views",
 )
-FILES = {part.__file__ for part in PARTS}
+FILES = {importlib.import_module(f"threadkit._cache.{part}").__file__ for part in PARTS}
 PLACES = {"RESUME", "BUILD_TUPLE", "BUILD_LIST", "BUILD_MAP", "BUILD_SET", "COMPARE_OP"}
 DEPTH = 2  # interruptions of interruptions
 SEEDS = 25
