@@ -113,6 +113,9 @@ class CacheMachine(RuleBasedStateMachine):
         self.serial = itertools.count()
         self.missed = self.hit = 0
 
+    def next_to_expire(self):
+        return min(map(self.model.deadline, self.model.entries.values()), default=math.inf)
+
     def value(self, weight):
         return (next(self.serial), weight if self.weighed else 1)
 
@@ -205,6 +208,14 @@ class CacheMachine(RuleBasedStateMachine):
     def advance(self, seconds):
         self.clock.advance(seconds)
         self.model.now += seconds
+
+    @precondition(lambda self: self.next_to_expire() < math.inf)
+    @rule()
+    def outlive(self):
+        key = min(self.model.entries, key=lambda key: self.model.deadline(self.model.entries[key]))
+        self.advance(max(0.0, self.next_to_expire() - self.model.now))
+        self.get(key)
+        assert key not in self.cache
 
     @rule(maxsize=st.integers(1, 20))
     def resize(self, maxsize):
