@@ -165,6 +165,21 @@ def test_it_connects_again_to_another_run_of_the_bot(page, rig):
     expect(events).to_have_count(1)
 
 
+def test_a_line_of_one_run_does_not_take_away_that_of_the_next_with_its_number(page, rig):
+    page.clock.install()
+    _, events = overlay(page, rig, "hold=10")
+    rig.receive("第一句")
+    expect(events).to_have_count(1)
+    event = '{number: 9000, kind: "chat", user: "甲", text: "", count: 1, stage: "text", fate: ""}'
+    page.evaluate(f"draw({event})")
+    page.clock.run_for(6_000)
+    page.evaluate(f"forget(); draw({event})")
+    page.clock.run_for(6_000)  # the line of the first run would go now
+    expect(events.filter(has_text="甲")).to_have_count(1)
+    page.clock.run_for(6_000)
+    expect(events.filter(has_text="甲")).to_have_count(0)
+
+
 def test_it_is_transparent_and_looks_as_the_address_says(page, rig):
     rig.receive("第一句")
     query = "font=serif&size=72&color=%23ff0000&outline=blue&background=%2300ff0080&position=top"

@@ -54,7 +54,7 @@ function draw(event) {
     line = document.createElement("li");
     shown.set(event.number, line);
     list.append(line);
-    if (style.hold > 0) setTimeout(() => drop(event.number), style.hold * 1000);
+    if (style.hold > 0) setTimeout(() => drop(event.number, line), style.hold * 1000);
   }
   line.className = event.stage === "ended" && event.fate !== "spoken" ? "dropped" : event.stage;
   const row = words("", "words");
@@ -63,8 +63,9 @@ function draw(event) {
   while (shown.size > style.events) drop(shown.keys().next().value);
 }
 
-function drop(number) {
-  shown.get(number)?.remove();
+function drop(number, line = shown.get(number)) {
+  if (shown.get(number) !== line) return; // another run of the bot has an event of that number
+  line?.remove();
   if (shown.delete(number)) gone.add(number);
   if (gone.size > MOST_GONE) gone.delete(gone.values().next().value);
 }
